@@ -1,0 +1,1 @@
+"""The commands: parse, call core, render, choose the exit code."""

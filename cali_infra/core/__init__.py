@@ -1,0 +1,1 @@
+"""What cali does: settings, variables, the stage graph, deploy, access, manifests, destroy."""

@@ -1,0 +1,300 @@
+"""Every error that cali raises on purpose.
+
+    CaliError
+    ├── UsageError                 exit 2: wrong arguments, nothing was touched
+    │   ├── SettingsError          cali.yaml or secrets.yaml, every mistake at once
+    │   ├── PreconditionError      a tool is missing or too old, an earlier stage was never applied
+    │   └── WrongTargetError       the workspace belongs to another account, region or endpoint
+    ├── RefusedError               exit 3: not approved
+    │   └── GuardedChangeError     a guarded resource would be replaced or deleted
+    ├── InterruptedError_          exit 130: Ctrl-C, after everything was put down cleanly
+    └── OperationError             exit 1: it was tried and it failed
+        ├── AwsError
+        ├── TerraformError
+        │   ├── LockHeldError
+        │   ├── StalePlanError
+        │   ├── CredentialsError
+        │   ├── ThrottledError
+        │   ├── ProviderMissingError
+        │   └── InvalidConfigurationError
+        ├── KubernetesError
+        │   ├── UnauthorizedError
+        │   ├── ForbiddenError
+        │   ├── InvalidObjectError
+        │   ├── ConflictError
+        │   └── UnreachableError
+        ├── KustomizeError
+        ├── OpenSearchError
+        ├── SandboxError
+        └── DeployError            one or more stages failed
+
+An error carries objects, not only text: `code` is stable and goes into the JSON, `message` says what
+is wrong in a sentence, `remedy` says what to type now. Which exit code follows is decided in `cli/`
+from the four branches above and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class CaliError(Exception):
+    """The root: anything that cali reports instead of a traceback."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+
+class UsageError(CaliError):
+    """The command or its inputs are wrong; nothing was touched."""
+
+    code = "usage"
+
+
+@dataclass(frozen=True)
+class SettingsProblem:
+    """One mistake in a settings file: where it stands, what is wrong, what a right value looks like."""
+
+    file: str
+    key: str
+    problem: str
+    example: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}: {self.key}" if self.key else self.file
+        return f"{where}: {self.problem}" + (f" (for example: {self.example})" if self.example else "")
+
+
+class SettingsError(UsageError):
+    """`cali.yaml` or `secrets.yaml` holds mistakes; all of them are listed."""
+
+    code = "invalid-settings"
+
+    def __init__(self, problems: Sequence[SettingsProblem], *, remedy: str = "") -> None:
+        self.problems = tuple(problems)
+        super().__init__(
+            "\n".join(str(problem) for problem in self.problems),
+            remedy=remedy or "correct the keys above and run the command again; nothing was changed",
+        )
+
+
+class PreconditionError(UsageError):
+    """Something that must be there first is not: a tool, a version, an earlier stage."""
+
+    code = "precondition"
+
+
+class WrongTargetError(UsageError):
+    """The workspace was made for another account, region or endpoint than the caller's."""
+
+    code = "wrong-target"
+
+
+class RefusedError(CaliError):
+    """The change was not approved."""
+
+    code = "refused"
+
+
+class GuardedChangeError(RefusedError):
+    """A plan deletes or replaces a guarded resource that no `--allow-replace` names."""
+
+    code = "guarded-change"
+
+    def __init__(self, stage: str, addresses: Sequence[str], *, remedy: str = "") -> None:
+        self.stage = stage
+        self.addresses = tuple(addresses)
+        super().__init__(
+            f"{stage}: the plan deletes or replaces {', '.join(self.addresses)}",
+            remedy=remedy
+            or "if that is what you want: " + " ".join(f"--allow-replace '{a}'" for a in self.addresses),
+        )
+
+
+class InterruptedError_(CaliError):
+    """The user pressed Ctrl-C; locks are released and the state is written."""
+
+    code = "interrupted"
+
+
+class OperationError(CaliError):
+    """It was tried and it failed."""
+
+    code = "failed"
+
+
+class AwsError(OperationError):
+    """AWS answered with an error; `aws_code` is its own code, such as `ResourceNotFoundException`."""
+
+    code = "aws"
+
+    def __init__(self, message: str, *, aws_code: str = "", remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.aws_code = aws_code
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One diagnostic of Terraform's, as its `-json` output carries it."""
+
+    severity: str
+    summary: str
+    detail: str = ""
+    address: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.address}: " if self.address else ""
+        return where + self.summary + (f"\n{self.detail}" if self.detail else "")
+
+
+class TerraformError(OperationError):
+    """Terraform ended with an error; `diagnostics` are its own words, `log` the kept file."""
+
+    code = "terraform"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        diagnostics: Sequence[Diagnostic] = (),
+        exit_code: int | None = None,
+        log: str = "",
+        remedy: str = "",
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.diagnostics = tuple(diagnostics)
+        self.exit_code = exit_code
+        self.log = log
+
+
+@dataclass(frozen=True)
+class LockInfo:
+    """Who holds a state lock, as Terraform prints it."""
+
+    id: str = ""
+    who: str = ""
+    created: str = ""
+    operation: str = ""
+    path: str = ""
+
+
+class LockHeldError(TerraformError):
+    """Somebody else holds the state's lock; `lock` says who and since when."""
+
+    code = "terraform-lock-held"
+
+    def __init__(self, message: str, *, lock: LockInfo, **rest: object) -> None:
+        super().__init__(message, **rest)  # type: ignore[arg-type]
+        self.lock = lock
+
+
+class StalePlanError(TerraformError):
+    """The state has moved on since the plan was made."""
+
+    code = "terraform-stale-plan"
+
+
+class CredentialsError(TerraformError):
+    """The AWS credentials are missing, wrong or expired."""
+
+    code = "credentials"
+
+
+class ThrottledError(TerraformError):
+    """AWS throttled the calls beyond the provider's own retries."""
+
+    code = "throttled"
+
+
+class ProviderMissingError(TerraformError):
+    """A provider cannot be installed from where Terraform looks."""
+
+    code = "terraform-provider-missing"
+
+
+class InvalidConfigurationError(TerraformError):
+    """The stack's configuration or its variables are invalid."""
+
+    code = "terraform-invalid-configuration"
+
+
+class KubernetesError(OperationError):
+    """The Kubernetes API refused a request; `object_ref` names the object as KIND [NAMESPACE/]NAME."""
+
+    code = "kubernetes"
+
+    def __init__(self, message: str, *, object_ref: str = "", status: int | None = None, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.object_ref = object_ref
+        self.status = status
+
+
+class UnauthorizedError(KubernetesError):
+    """401: the token's principal has no access entry, or the token is no longer valid."""
+
+    code = "kubernetes-unauthorized"
+
+
+class ForbiddenError(KubernetesError):
+    """403: the principal may not do this."""
+
+    code = "kubernetes-forbidden"
+
+
+class InvalidObjectError(KubernetesError):
+    """400 or 422: the object is wrong; `fields` are the paths that the API server names."""
+
+    code = "kubernetes-invalid"
+
+    def __init__(self, message: str, *, fields: Sequence[str] = (), **rest: object) -> None:
+        super().__init__(message, **rest)  # type: ignore[arg-type]
+        self.fields = tuple(fields)
+
+
+class ConflictError(KubernetesError):
+    """409: another field manager owns fields that the apply sets; `owners` maps field to manager."""
+
+    code = "kubernetes-conflict"
+
+    def __init__(self, message: str, *, owners: dict[str, str] | None = None, **rest: object) -> None:
+        super().__init__(message, **rest)  # type: ignore[arg-type]
+        self.owners = owners or {}
+
+
+class UnreachableError(KubernetesError):
+    """The API server cannot be reached, or its certificate does not fit."""
+
+    code = "kubernetes-unreachable"
+
+
+class KustomizeError(OperationError):
+    """`kubectl kustomize` failed; its own words are in the message."""
+
+    code = "kustomize"
+
+
+class OpenSearchError(OperationError):
+    """The OpenSearch domain refused a request or cannot be reached."""
+
+    code = "opensearch"
+
+    def __init__(self, message: str, *, status: int | None = None, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
+
+
+class SandboxError(OperationError):
+    """The sandbox cannot start, has died, or its packages are not installed."""
+
+    code = "sandbox"
+
+
+class DeployError(OperationError):
+    """One or more stages failed; the report names each with its cause."""
+
+    code = "stages-failed"
