@@ -33,6 +33,11 @@ class StagePlan:
     warnings: tuple[str, ...] = ()
 
     @property
+    def empty(self) -> bool:
+        """Nothing would be written."""
+        return not self.changes
+
+    @property
     def add(self) -> int:
         return sum(c.action in (Action.CREATE, Action.REPLACE) for c in self.changes)
 

@@ -1,0 +1,35 @@
+"""What cali is pointed at: one environment of one project, on AWS or in a rehearsal.
+
+A rehearsal differs by environment variables, an endpoint and a certificate; nothing below this module asks
+which of the two it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to work and with which surroundings.
+
+    `environ` is the whole environment for child processes and settings. `realm` names the world that the
+    workspace belongs to: an AWS endpoint, or one particular sandbox.
+    """
+
+    project_dir: Path
+    workspace: Path
+    environ: Mapping[str, str]
+    realm: str
+    environment: str | None = None
+    rehearsal: bool = False
+    kubeconfig: Path | None = None
+    context: str | None = None
+    search_ca: Path | None = None
+
+
+def aws_realm(environ: Mapping[str, str]) -> str:
+    """The realm of a caller without a sandbox: AWS itself, or the endpoint that overrides it."""
+    return environ.get("AWS_ENDPOINT_URL") or "aws"

@@ -1,0 +1,154 @@
+"""The workspace of one environment: `.cali/ENV/`, private, git-ignored, and where its files stand.
+
+It owns the copies of the stacks, the backend files, the folder for plans, the record of which account the
+workspace belongs to, and the lock that keeps two runs out of one folder. What is written into a stack's
+variables is `tfvars`' business.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cali_infra.core import files
+from cali_infra.errors import PreconditionError, WrongTargetError
+
+VARIABLES = "terraform.tfvars.json"
+BACKEND = "cali_backend.tf.json"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The account, region and realm that a workspace was first applied to."""
+
+    account: str
+    region: str
+    realm: str
+
+
+class Workspace:
+    """The folder `.cali/ENV/`; making the object touches nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def stack(self, name: str) -> Path:
+        """The folder in which plain `terraform plan` works for this stack."""
+        return self.path / "terraform" / name
+
+    @property
+    def manifests(self) -> Path:
+        """Where manifests are rendered."""
+        return self.path / "k8s"
+
+    @property
+    def plans(self) -> Path:
+        """Where plan files live for as long as they are needed."""
+        return self.path / "plans"
+
+    @property
+    def log(self) -> Path:
+        """The debug log of the run at hand."""
+        return self.path / "logs" / "cali.log"
+
+    @property
+    def plugin_cache(self) -> Path:
+        """Terraform's plugin cache, shared by the stacks of this workspace."""
+        return self.path / "plugins"
+
+    def stacks(self) -> tuple[str, ...]:
+        """The stacks that have a folder here."""
+        root = self.path / "terraform"
+        return tuple(sorted(entry.name for entry in root.iterdir())) if root.is_dir() else ()
+
+    def create(self) -> None:
+        """Make the private folders; harmless when they are there."""
+        for folder in (self.path.parent, self.path, self.plans, self.log.parent, self.plugin_cache):
+            files.private_folder(folder)
+
+    def copy_stack(self, name: str, source: Path, backend: Mapping[str, object]) -> Path:
+        """Bring the stack's copy up to date with `source` and render its backend file; returns the copy."""
+        folder = self.stack(name)
+        files.private_folder(folder.parent)
+        files.private_folder(folder)
+        wanted = {
+            entry.relative_to(source): entry.read_bytes()
+            for entry in source.rglob("*")
+            if entry.is_file() and not any(part.startswith(".terraform") for part in entry.parts)
+        }
+        wanted[Path(BACKEND)] = (json.dumps({"terraform": {"backend": backend}}, indent=2) + "\n").encode()
+        for relative, content in wanted.items():
+            files.write_private(folder / relative, content)
+        for entry in folder.glob("*.tf*"):
+            if entry.is_file() and entry.name.endswith((".tf", ".tf.json")) and Path(entry.name) not in wanted:
+                entry.unlink()
+        return folder
+
+    def remove_stack(self, name: str) -> None:
+        """Remove a stack's copy with its variables and local state: only after it was destroyed."""
+        shutil.rmtree(self.stack(name), ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove the whole workspace: only after everything in it was destroyed."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def owner(self) -> Owner | None:
+        """Whom the workspace belongs to, or None before its first apply."""
+        try:
+            return Owner(**json.loads((self.path / "workspace.json").read_text()))
+        except FileNotFoundError:
+            return None
+
+    def claim(self, owner: Owner) -> None:
+        """Record whom the workspace belongs to, at its first apply."""
+        if self.owner() is None:
+            content = json.dumps(asdict(owner), indent=2) + "\n"
+            files.write_private(self.path / "workspace.json", content.encode())
+
+    def check_owner(self, caller: Owner) -> None:
+        """Compare the record with the caller, before anything is refreshed.
+
+        Raises WrongTargetError when account, region or realm differ.
+        """
+        owner = self.owner()
+        if owner is None or owner == caller:
+            return
+        differences = [
+            f"{key} is {getattr(caller, key)}, the workspace's is {getattr(owner, key)}"
+            for key in ("account", "region", "realm")
+            if getattr(caller, key) != getattr(owner, key)
+        ]
+        raise WrongTargetError(
+            f"{self.path} was applied elsewhere: {'; '.join(differences)}",
+            remedy="use the credentials and the region that it was made with, or another --env",
+        )
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other runs of cali out of this workspace for as long as the block lasts.
+
+        Raises PreconditionError, naming the process, when another run is in it.
+        """
+        self.create()
+        path = self.path / "cali.lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+                raise PreconditionError(
+                    f"another cali (process {holder}) is working in {self.path}",
+                    remedy="wait until it has ended, then run the command again",
+                ) from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
