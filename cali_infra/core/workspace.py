@@ -86,7 +86,11 @@ class Workspace:
         for relative, content in wanted.items():
             files.write_private(folder / relative, content)
         for entry in folder.glob("*.tf*"):
-            if entry.is_file() and entry.name.endswith((".tf", ".tf.json")) and Path(entry.name) not in wanted:
+            if (
+                entry.is_file()
+                and entry.name.endswith((".tf", ".tf.json"))
+                and Path(entry.name) not in wanted
+            ):
                 entry.unlink()
         return folder
 

@@ -1,0 +1,96 @@
+"""`down`: walk the graph backwards, say what goes, take it away, and say what survived.
+
+`access` goes last before `eks`, since everything that speaks to the cluster gets in by it; that order is the
+graph's (`stages.backward`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from threading import Event
+
+from cali_infra.core.deploy import WORKERS
+from cali_infra.core.drivers import Drivers
+from cali_infra.core.plans import ResourceChange, StageResult, Status
+from cali_infra.core.progress import Progress
+from cali_infra.core.report import Report
+from cali_infra.core.stages import STAGES, Stage, backward
+from cali_infra.errors import CaliError, RefusedError
+
+Contents = Mapping[str, tuple[ResourceChange, ...]]
+
+
+@dataclass
+class Destruction:
+    """One run of `down`. `prepare` runs once, after the approval and before the first stage goes."""
+
+    drivers: Drivers
+    watch: Progress
+    cancel: Event
+    clock: Callable[[], float]
+    prepare: Callable[[], None] = lambda: None
+
+    def contents(self, stages: Sequence[Stage]) -> Contents:
+        """What each stage holds, by name. Raises what a driver raises when it cannot be asked."""
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="down") as pool:
+            opened = {stage.name: pool.submit(self.drivers[stage.name].open, self.cancel) for stage in STAGES}
+            for future in opened.values():
+                future.result()
+            asked = {s.name: pool.submit(self.drivers[s.name].contents, self.cancel) for s in stages}
+            return {name: future.result() for name, future in asked.items()}
+
+    def down(
+        self, stages: Sequence[Stage], contents: Contents, approve: Callable[[Contents], bool]
+    ) -> Report:
+        """Ask, then destroy.
+
+        Raises RefusedError, before anything is touched, when it is not approved.
+        """
+        if any(contents.values()):
+            if not approve(contents):
+                raise RefusedError("not approved; nothing was deleted")
+            self.prepare()
+        results: dict[str, StageResult] = {}
+        running: dict[Future[StageResult], str] = {}
+        sorter = backward(stages)
+        chosen = {stage.name: stage for stage in stages}
+
+        def settle(result: StageResult) -> None:
+            results[result.name] = result
+            self.watch.stage_ended(result)
+            sorter.done(result.name)
+
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="down") as pool:
+            while sorter.is_active():
+                for name in sorter.get_ready():
+                    standing = [
+                        other.name
+                        for other in chosen.values()
+                        if name in other.needs and results[other.name].status is not Status.DESTROYED
+                    ]
+                    if self.cancel.is_set():
+                        settle(StageResult(name, Status.SKIPPED, error="interrupted"))
+                    elif standing:
+                        settle(StageResult(name, Status.SKIPPED, error=f"{', '.join(standing)} still stands"))
+                    else:
+                        running[pool.submit(self._destroy, name)] = name
+                if running:
+                    finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        running.pop(future)
+                        settle(future.result())
+        ordered = tuple(results[stage.name] for stage in reversed(STAGES) if stage.name in results)
+        return Report(ordered, interrupted=self.cancel.is_set())
+
+    def _destroy(self, name: str) -> StageResult:
+        started = self.clock()
+        self.watch.stage_started(name, "destroying")
+        try:
+            gone = self.drivers[name].destroy(self.watch, self.cancel)
+        except CaliError as error:
+            return StageResult(
+                name, Status.FAILED, self.clock() - started, error=str(error), remedy=error.remedy
+            )
+        return StageResult(name, Status.DESTROYED, self.clock() - started, destroy=len(gone), changes=gone)

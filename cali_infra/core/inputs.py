@@ -1,0 +1,137 @@
+"""The value of every variable of every stack, from the settings, the secrets and the outputs of other stacks.
+
+It knows names, not files: `tfvars` picks from here what a stack declares and writes it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from cali_infra.core import access
+
+if TYPE_CHECKING:
+    from cali_infra.core.secrets import Principal, Secrets
+    from cali_infra.core.settings import Settings
+
+Outputs = Callable[[str], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the variables are made from. `outputs(stack)` is empty for a stack that was never applied."""
+
+    settings: Settings
+    secrets: Secrets
+    account: str
+    caller: str
+    now: datetime
+    outputs: Outputs
+
+    def variables(self, stack: str) -> dict[str, object]:
+        """Every variable that `stack` may declare; a superset of what it does."""
+        specific: dict[str, Callable[[], dict[str, object]]] = {
+            "network": self._network,
+            "eks": self._eks,
+            "search": self._search,
+            "access": self._access,
+            "autoscaler": self._autoscaler,
+        }
+        return {**self._common(), **specific[stack]()}
+
+    def access(self) -> access.Merge:
+        """The record that the `access` stack is to have after this run."""
+        return access.merge(
+            access.from_output(self.outputs("access").get("record")),
+            [_entry(principal) for principal in self.secrets.principals],
+            creator=str(self.outputs("eks").get("creator_arn", "")),
+            caller=self.caller,
+            now=self.now,
+        )
+
+    def _common(self) -> dict[str, object]:
+        s = self.settings
+        return {
+            "project": s.project,
+            "environment": s.environment,
+            "region": s.region,
+            "account_id": self.account,
+            "profile": s.profile,
+            "extra_tags": dict(s.tags),
+            "cluster_name": s.cluster_name,
+            "domain_name": s.domain_name,
+            "allowed_cidrs": [str(cidr) for cidr in s.allowed_cidrs],
+        }
+
+    def _network(self) -> dict[str, object]:
+        network = self.settings.network
+        return {"vpc_cidr": str(network.cidr), "nat_per_zone": network.nat_per_zone}
+
+    def _eks(self) -> dict[str, object]:
+        eks, network = self.settings.eks, self.outputs("network")
+        return {
+            **_pick(network, "vpc_id", "private_subnet_ids"),
+            "cluster_version": eks.version,
+            "instance_types": list(eks.instance_types),
+            "capacity_type": eks.capacity_type,
+            "min_nodes": eks.min_nodes,
+            "desired_nodes": eks.desired_nodes,
+            "max_nodes": eks.max_nodes,
+            "disk_gib": eks.disk_gib,
+            "log_types": list(eks.log_types),
+            "log_retention_days": eks.log_retention_days,
+            "support_type": eks.support_type,
+        }
+
+    def _search(self) -> dict[str, object]:
+        search = self.settings.search
+        return {
+            **_pick(self.outputs("network"), "nat_public_ips"),
+            "engine_version": search.engine_version,
+            "instance_type": search.instance_type,
+            "instance_count": search.instance_count,
+            "volume_gib": search.volume_gib,
+            "master_username": search.master_username,
+            "master_password": self.secrets.opensearch.master_password,
+            "create_timeout": search.create_timeout,
+            "update_timeout": search.update_timeout,
+            "delete_timeout": search.delete_timeout,
+        }
+
+    def _access(self) -> dict[str, object]:
+        record = self.access().record
+        return {
+            **_pick(self.outputs("eks"), "creator_arn"),
+            "principals": {arn: entry.variable() for arn, entry in record.entries.items()},
+            "revoked": {arn: gone.variable() for arn, gone in record.revoked.items()},
+        }
+
+    def _autoscaler(self) -> dict[str, object]:
+        s, eks = self.settings, self.outputs("eks")
+        command = ["-m", "cali_infra", "token", "--cluster", s.cluster_name, "--region", s.region]
+        if s.profile:
+            command += ["--profile", s.profile]
+        return {
+            **_pick(eks, "cluster_endpoint", "cluster_ca", "cluster_version"),
+            "chart_version": s.autoscaler.chart_version,
+            "image_tag": s.autoscaler.image_tag or f"v{s.eks.version}.0",
+            "kube_exec": {"command": sys.executable, "args": command, "env": {}},
+        }
+
+
+def _pick(outputs: Mapping[str, Any], *names: str) -> dict[str, object]:
+    return {name: outputs[name] for name in names if name in outputs}
+
+
+def _entry(principal: Principal) -> access.Entry:
+    until = principal.until
+    return access.Entry(
+        arn=principal.arn,
+        name=principal.name,
+        level=principal.level,
+        namespaces=tuple(principal.namespaces),
+        until=access.timestamp(until) if until is not None else None,
+    )

@@ -1,0 +1,193 @@
+"""A stage that is a Terraform stack: its copy, its variables, its state, its plan file.
+
+How Terraform is run is the adapter's business; what the variables are worth is `inputs.py`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from cali_infra.core import tfvars
+from cali_infra.core.plans import Action, ResourceChange, StagePlan
+from cali_infra.core.progress import Progress
+from cali_infra.core.stages import Stage
+from cali_infra.core.workspace import VARIABLES, Workspace
+
+if TYPE_CHECKING:
+    from cali_infra.adapters.terraform import StateSnapshot, Terraform
+    from cali_infra.adapters.terraform_events import TerraformEvent
+    from cali_infra.core.recovery import Recovery
+
+Variables = Callable[[], Mapping[str, object]]
+
+
+@dataclass(frozen=True)
+class StackPlan(StagePlan):
+    """A plan that lies in a file; outputs may change where no resource does."""
+
+    outputs_changed: bool = False
+
+    @property
+    def empty(self) -> bool:
+        return not self.changes and not self.outputs_changed
+
+
+class TerraformStage:
+    """The driver of one stack.
+
+    `needs` are the stacks whose outputs its variables are made from.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        terraform: Terraform,
+        workspace: Workspace,
+        source: Path,
+        backend: Mapping[str, object],
+        variables: Variables,
+        needs: Sequence[TerraformStage],
+        recovery: Recovery,
+    ) -> None:
+        self.stage = stage
+        self._terraform = terraform
+        self._workspace = workspace
+        self._source = source
+        self._backend = backend
+        self._variables = variables
+        self._needs = tuple(needs)
+        self._recovery = recovery
+        self._snapshot: StateSnapshot | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The stack's copy in the workspace."""
+        return self._workspace.stack(self.stage.name)
+
+    @property
+    def _plan_file(self) -> Path:
+        return self._workspace.plans / f"{self.stage.name}.tfplan"
+
+    def open(self, cancel: Event) -> None:
+        folder = self._workspace.copy_stack(self.stage.name, self._source, self._backend)
+        if self._terraform.needs_init(folder):
+            self._terraform.init(folder, cancel=cancel)
+        self._snapshot = self._terraform.state(folder)
+
+    @property
+    def snapshot(self) -> StateSnapshot:
+        """The state as it was when it was last read: at `open`, or after an apply."""
+        if self._snapshot is None:
+            self._snapshot = self._terraform.state(self.folder)
+        return self._snapshot
+
+    def outputs(self) -> Mapping[str, Any]:
+        """The stack's outputs by name; empty where it was never applied."""
+        return self.snapshot.outputs
+
+    def exists(self) -> bool:
+        return not self.snapshot.empty
+
+    def complete(self) -> bool:
+        """Applied at least once to its end: Terraform writes outputs last."""
+        return bool(self.outputs())
+
+    def missing(self) -> tuple[str, ...]:
+        return tuple(need.stage.name for need in self._needs if not need.complete())
+
+    def fingerprint(self) -> str:
+        rendered = tfvars.render(self.folder, self._variables())
+        return hashlib.sha256(tfvars.encode(rendered)).hexdigest()
+
+    def plan(self, watch: Progress, cancel: Event) -> StackPlan:
+        """Render the variables, look after what an interrupted run left behind, plan into a private file."""
+        self._render()
+        if self._recovery.repair(self.stage.name, self.folder, self.snapshot, watch, cancel):
+            self._snapshot = None
+        return self._make_plan(watch, cancel, destroy=False)
+
+    def apply(self, plan: StagePlan, watch: Progress, cancel: Event) -> None:
+        try:
+            self._terraform.apply(self.folder, self._plan_file, watch=self._listener(watch), cancel=cancel)
+        finally:
+            self.discard()
+            self._snapshot = None
+
+    def discard(self) -> None:
+        self._plan_file.unlink(missing_ok=True)
+
+    def contents(self, cancel: Event) -> tuple[ResourceChange, ...]:
+        return tuple(
+            ResourceChange(resource.address, Action.DELETE)
+            for resource in self.snapshot.resources
+            if resource.mode == "managed"
+        )
+
+    def destroy(self, watch: Progress, cancel: Event) -> tuple[ResourceChange, ...]:
+        """Destroy what the state holds, then remove the copy with its variables and its empty state."""
+        gone = self.contents(cancel)
+        if self.exists():
+            self._render()
+            self._make_plan(watch, cancel, destroy=True)
+            self.apply(StagePlan(self.stage.name), watch, cancel)
+        self._workspace.remove_stack(self.stage.name)
+        return gone
+
+    def _render(self) -> None:
+        tfvars.write(self.folder / VARIABLES, tfvars.render(self.folder, self._variables()))
+
+    def _make_plan(self, watch: Progress, cancel: Event, *, destroy: bool) -> StackPlan:
+        outcome = self._terraform.plan(
+            self.folder, out=self._plan_file, destroy=destroy, watch=self._listener(watch), cancel=cancel
+        )
+        plan = StackPlan(
+            self.stage.name,
+            outcome.changes,
+            tuple(str(warning) for warning in outcome.warnings),
+            outputs_changed=outcome.outputs_changed,
+        )
+        if plan.empty:
+            self.discard()
+        return plan
+
+    def _listener(self, watch: Progress) -> Callable[[TerraformEvent], None]:
+        from cali_infra.adapters import terraform_events as events
+
+        states = {
+            events.HookStarted: "started",
+            events.HookProgress: "progress",
+            events.HookComplete: "complete",
+            events.HookErrored: "errored",
+        }
+
+        def listen(event: TerraformEvent) -> None:
+            state = states.get(type(event))
+            if state is not None and event.action != "read":  # type: ignore[union-attr]
+                watch.resource(self.stage.name, event.address, event.action, state, event.elapsed)  # type: ignore[union-attr]
+
+        return listen
+
+
+def backend(settings: Any, stack: str) -> dict[str, object]:
+    """The backend block of a stack: a local file beside it, or S3 with Terraform's own lock file."""
+    state = settings.state
+    if state.backend == "local":
+        return {"local": {"path": "terraform.tfstate"}}
+    s3: dict[str, object] = {
+        "bucket": state.bucket,
+        "key": f"{state.prefix}/{settings.environment}/{stack}.tfstate",
+        "region": state.region or settings.region,
+        "encrypt": True,
+        "use_lockfile": True,
+    }
+    if state.kms_key_id:
+        s3["kms_key_id"] = state.kms_key_id
+    if settings.profile:
+        s3["profile"] = settings.profile
+    return {"s3": s3}
