@@ -138,8 +138,12 @@ class Deployment:
 
     def _survey_one(self, name: str) -> None:
         state, driver = self._states[name], self.drivers[name]
-        state.pending = driver.missing()
-        state.existed = driver.exists()
+        try:
+            state.pending = driver.missing()
+            state.existed = driver.exists()
+        except CaliError as error:
+            state.error = error
+            return
         if not state.pending:
             self._plan(state)
 
