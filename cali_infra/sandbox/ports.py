@@ -14,7 +14,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class ClusterAddress:
-    """Where a cluster's API server listens (an https URL) and the PEM of the authority behind its certificate."""
+    """Where an API server listens (an https URL), and the PEM of the authority behind its certificate."""
 
     endpoint: str
     ca_pem: bytes
@@ -61,7 +61,7 @@ class DomainHost(Protocol):
 
 @dataclass(frozen=True)
 class AccessPolicy:
-    """An access policy of an entry: its name such as AmazonEKSEditPolicy; no namespaces is the whole cluster."""
+    """An access policy of an entry, such as AmazonEKSEditPolicy; no namespaces is the whole cluster."""
 
     name: str
     namespaces: tuple[str, ...] = ()
