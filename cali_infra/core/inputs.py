@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cali_infra.core import access
@@ -117,7 +117,7 @@ class Inputs:
         return {
             **_pick(eks, "cluster_endpoint", "cluster_ca", "cluster_version"),
             "chart_version": s.autoscaler.chart_version,
-            "image_tag": s.autoscaler.image_tag or f"v{s.eks.version}.0",
+            "image_tag": s.autoscaler_image_tag,
             "kube_exec": {"command": sys.executable, "args": command, "env": {}},
         }
 
@@ -126,12 +126,20 @@ def _pick(outputs: Mapping[str, Any], *names: str) -> dict[str, object]:
     return {name: outputs[name] for name in names if name in outputs}
 
 
+def _until(until: datetime | date | None) -> str | None:
+    """The moment at which access ends: a day counts to its end, in UTC."""
+    if until is None:
+        return None
+    if not isinstance(until, datetime):
+        until = datetime.combine(until + timedelta(days=1), time(), UTC)
+    return access.timestamp(until.astimezone(UTC))
+
+
 def _entry(principal: Principal) -> access.Entry:
-    until = principal.until
     return access.Entry(
         arn=principal.arn,
         name=principal.name,
         level=principal.level,
         namespaces=tuple(principal.namespaces),
-        until=access.timestamp(until) if until is not None else None,
+        until=_until(principal.until),
     )

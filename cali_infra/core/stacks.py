@@ -20,7 +20,7 @@ from cali_infra.core.workspace import VARIABLES, Workspace
 
 if TYPE_CHECKING:
     from cali_infra.adapters.terraform import StateSnapshot, Terraform
-    from cali_infra.adapters.terraform_events import TerraformEvent
+    from cali_infra.adapters.terraform_events import Event as TerraformEvent
     from cali_infra.core.recovery import Recovery
 
 Variables = Callable[[], Mapping[str, object]]
@@ -159,17 +159,22 @@ class TerraformStage:
     def _listener(self, watch: Progress) -> Callable[[TerraformEvent], None]:
         from cali_infra.adapters import terraform_events as events
 
-        states = {
-            events.HookStarted: "started",
-            events.HookProgress: "progress",
-            events.HookComplete: "complete",
-            events.HookErrored: "errored",
-        }
+        name = self.stage.name
 
         def listen(event: TerraformEvent) -> None:
-            state = states.get(type(event))
-            if state is not None and event.action != "read":  # type: ignore[union-attr]
-                watch.resource(self.stage.name, event.address, event.action, state, event.elapsed)  # type: ignore[union-attr]
+            match event:
+                case events.HookStarted(address, action) if action != "read":
+                    watch.resource(name, address, action, "started", 0.0)
+                case events.HookProgress(address, action, elapsed) if action != "read":
+                    watch.resource(name, address, action, "progress", elapsed)
+                case events.HookComplete(address, action, elapsed) if action != "read":
+                    watch.resource(name, address, action, "complete", elapsed)
+                case events.HookErrored(address, action, elapsed):
+                    watch.resource(name, address, action, "errored", elapsed)
+                case events.Interrupting(message):
+                    watch.note(message, stage=name)
+                case _:
+                    pass
 
         return listen
 

@@ -59,12 +59,20 @@ def render(stack_folder: Path, values: Mapping[str, object]) -> dict[str, object
 def write(path: Path, values: Mapping[str, object]) -> None:
     """Write the values as `terraform.tfvars.json`, at once and with mode 0600.
 
+    Raises UsageError, naming the variable, for text that is not Unicode.
+    """
+    files.write_private(path, encode(values))
+
+
+def encode(values: Mapping[str, object]) -> bytes:
+    """The content of a `terraform.tfvars.json`, with every secret in clear.
+
     Terraform takes text in such a file literally, also with `${` in it, and keeps text in Unicode's form
     NFC; it is written in that form, so that what cali and what Terraform know are the same.
     Raises UsageError, naming the variable, for text that is not Unicode.
     """
     plain = {name: _plain(value, name) for name, value in values.items()}
-    files.write_private(path, (json.dumps(plain, indent=2) + "\n").encode("ascii"))
+    return (json.dumps(plain, indent=2) + "\n").encode("ascii")
 
 
 def _plain(value: object, name: str) -> Any:

@@ -1,0 +1,48 @@
+"""What must be right before a run that changes something, so that it stops at once and not after 20 minutes."""
+
+from __future__ import annotations
+
+import ipaddress
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cali_infra.errors import AwsError, PreconditionError, SettingsError, SettingsProblem
+
+if TYPE_CHECKING:
+    from cali_infra.core.settings import Settings
+
+
+def check_kubectl(path: str | None) -> None:
+    """Raises PreconditionError when there is no kubectl on `path`: the manifests are rendered by it."""
+    if shutil.which("kubectl", path=path) is None:
+        raise PreconditionError(
+            "kubectl is not installed: cali renders the manifests with `kubectl kustomize`",
+            remedy="install kubectl (https://kubernetes.io/docs/tasks/tools/), then run the command again",
+        )
+
+
+def check_address(settings: Settings, public_address: Callable[[], str]) -> None:
+    """Hold the caller's public address against `allowed_cidrs`, which limits the cluster and the domain.
+
+    Raises SettingsError when it is not covered: cali could not reach what it is about to make.
+    """
+    networks = [ipaddress.ip_network(str(cidr)) for cidr in settings.allowed_cidrs]
+    try:
+        address = ipaddress.ip_address(public_address())
+    except AwsError as error:
+        raise PreconditionError(
+            f"your public address cannot be found out: {error.message}",
+            remedy="check that this machine reaches the internet, then run the command again",
+        ) from error
+    if not any(address in network for network in networks):
+        raise SettingsError(
+            [
+                SettingsProblem(
+                    "cali.yaml",
+                    "allowed_cidrs",
+                    f"your address {address} is not covered, so cali could reach neither the cluster nor the domain",
+                    f"[{address}/32]",
+                )
+            ]
+        )
