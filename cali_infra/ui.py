@@ -45,7 +45,8 @@ def _unchanged(text: str) -> str:
 class UI:
     """Messages, questions, tables, JSON and the live display of one invocation of cali.
 
-    `clock` counts seconds for elapsed times, `now` is the wall clock for the lines of a log.
+    `clock` counts seconds for elapsed times, `now` is the wall clock for the lines of a log; `asking` is true
+    while somebody is expected to answer.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class UI:
         self._tree: LiveTree | None = None
         self._document_written = False
         self._lock = threading.RLock()
+        self.asking = False
 
     # -- secrets ----------------------------------------------------------------------------------------
 
@@ -188,7 +190,11 @@ class UI:
     def _ask(self, text: str) -> str:
         with self.paused():
             self._write(self._stderr, text)
-            answer = self._stdin.readline()
+            self.asking = True
+            try:
+                answer = self._stdin.readline()
+            finally:
+                self.asking = False
             if not answer:
                 self._write(self._stderr, "\n")
                 raise RefusedError("the input ended before there was an answer", remedy="run it again")

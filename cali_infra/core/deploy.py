@@ -61,6 +61,7 @@ class _Progress:
             destroy=plan.destroy,
             error=error,
             remedy=self.error.remedy if self.error else "",
+            refused=isinstance(self.error, RefusedError),
             changes=plan.changes,
         )
 
@@ -282,7 +283,6 @@ class Deployment:
         states = [self._states[stage.name] for stage in STAGES if stage.name in self._states]
         return Report(
             tuple(state.result() for state in states),
-            refused=any(isinstance(state.error, RefusedError) for state in states),
             interrupted=self.cancel.is_set(),
         )
 

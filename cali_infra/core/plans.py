@@ -68,7 +68,8 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class StageResult:
-    """One line of a report; `seconds` is wall time, `error` empty unless failed or skipped."""
+    """One line of a report; `seconds` is wall time, `error` empty unless failed or skipped,
+    `refused` a failure of approval and not of the work."""
 
     name: str
     status: Status
@@ -78,4 +79,5 @@ class StageResult:
     destroy: int = 0
     error: str = ""
     remedy: str = ""
+    refused: bool = False
     changes: tuple[ResourceChange, ...] = field(default=())

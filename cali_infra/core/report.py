@@ -10,17 +10,22 @@ from cali_infra.core.plans import StageResult, Status
 
 @dataclass(frozen=True)
 class Report:
-    """The stages in the graph's order. `refused` and `interrupted` say why some did not run."""
+    """The stages in the graph's order; `interrupted` says why some did not run."""
 
     results: tuple[StageResult, ...]
-    refused: bool = False
     interrupted: bool = False
+
+    @property
+    def refused(self) -> bool:
+        """A stage was left as it was because its plan was not approved; none failed otherwise."""
+        failed = [r for r in self.results if r.status is Status.FAILED]
+        return bool(failed) and all(r.refused for r in failed)
 
     @property
     def ok(self) -> bool:
         """Every stage is as it should be."""
         bad = (Status.FAILED, Status.SKIPPED)
-        return not self.interrupted and not self.refused and all(r.status not in bad for r in self.results)
+        return not self.interrupted and all(r.status not in bad for r in self.results)
 
     @property
     def changed(self) -> bool:

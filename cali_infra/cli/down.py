@@ -1,0 +1,56 @@
+"""`cali down`: take everything away and say what survived."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cali_infra.cli.context import Options
+
+
+def down(
+    ctx: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+) -> None:
+    """Delete everything that this environment is made of, after naming it."""
+    from cali_infra.cli import running
+    from cali_infra.core.destroy import Contents, Destruction
+    from cali_infra.core.report import run_document
+    from cali_infra.core.stages import STAGES
+    from cali_infra.core.sweep import release_attached, survivors
+
+    options: Options = ctx.obj
+    ui = options.ui
+    with running.running(options) as run:
+        platform = run.platform
+        name = platform.settings.environment
+
+        def approve(contents: Contents) -> bool:
+            for stage in reversed(STAGES):
+                for change in contents.get(stage.name, ()):
+                    ui.info(f"- {stage.name}: {change.address}")
+            total = sum(len(changes) for changes in contents.values())
+            return yes or ui.confirm(
+                f"Delete these {total} resources of {name}, with every log, volume and dashboard in them?"
+            )
+
+        with ui.tree(f"cali down · {platform.settings.cluster_name}", [s.name for s in reversed(STAGES)]) as tree:
+            destruction = Destruction(
+                platform.drivers,
+                tree,
+                run.cancel,
+                options.clock,
+                prepare=lambda: release_attached(platform, tree, run.cancel),
+            )
+            report = destruction.down(STAGES, destruction.contents(STAGES), approve)
+        left = survivors(platform) if report.ok else ()
+        if options.json_output:
+            ui.json(run_document(report, name, left))
+        for survivor in left:
+            ui.warn(f"survived: {survivor}")
+        running.conclude(ui, report, f"{name} is gone", "Run `cali down` again: it goes on from there.")
+        if report.ok and not left:
+            platform.workspace.remove()
+    code = running.exit_code(report)
+    raise typer.Exit(running.FAILED if code == running.DONE and left else code)

@@ -1,0 +1,40 @@
+"""Ctrl-C in a command that changes things: once, cleanly, and said."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cali_infra.ui import UI
+
+
+@contextmanager
+def interruptible(ui: UI) -> Iterator[Event]:
+    """An event that the first Ctrl-C (or SIGTERM) sets, for as long as the block lasts.
+
+    While a question is open there is nothing to put down: Ctrl-C then ends it with KeyboardInterrupt.
+    """
+    cancel = Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        first = not cancel.is_set()
+        cancel.set()
+        if ui.asking:
+            raise KeyboardInterrupt
+        ui.warn(
+            "stopping: Terraform puts down what it holds and writes its state; this can take a minute"
+            if first
+            else "still stopping: killing it now would lose the state of what is being made"
+        )
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield cancel
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

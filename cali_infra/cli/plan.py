@@ -1,0 +1,38 @@
+"""`cali plan`: what `up` would change."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cali_infra.cli.context import Options
+
+
+def plan(
+    ctx: typer.Context,
+    stages: Annotated[list[str] | None, typer.Argument(help="Only these stages.", show_default=False)] = None,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 4 when there are changes.")] = False,
+) -> None:
+    """Show what `up` would change, resource by resource; nothing is written."""
+    from cali_infra.cli import running
+    from cali_infra.core.deploy import Deployment, selection
+    from cali_infra.core.plans import StagePlan, Status
+    from cali_infra.core.report import plan_document
+
+    options: Options = ctx.obj
+    ui = options.ui
+    chosen = selection(stages or [], None)
+    with running.running(options) as run:
+        with ui.tree(f"cali plan · {run.platform.settings.cluster_name}", [s.name for s in chosen]) as tree:
+            report = Deployment(run.platform.drivers, tree, run.cancel, options.clock).plan(chosen)
+        if options.json_output:
+            ui.json(plan_document(report))
+        for result in report.results:
+            if result.status is Status.CHANGES:
+                ui.plan(StagePlan(result.name, result.changes))
+            elif result.status is Status.PENDING:
+                ui.info(f"{result.name}: {result.error}")
+        running.conclude(ui, report, "" if report.changed else "no changes: everything is up to date", "")
+    code = running.exit_code(report)
+    raise typer.Exit(running.CHANGES if exit_code and code == running.DONE and report.changed else code)

@@ -1,0 +1,52 @@
+"""`cali up`: plan, ask, apply."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cali_infra.cli.context import Options
+
+
+def up(
+    ctx: typer.Context,
+    stages: Annotated[list[str] | None, typer.Argument(help="Only these stages.", show_default=False)] = None,
+    through: Annotated[str | None, typer.Option(help="This stage and what it needs.", metavar="STAGE")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Approve without asking; never what is guarded.")] = False,
+    allow_replace: Annotated[
+        list[str] | None,
+        typer.Option(help="Let this guarded resource be replaced or deleted.", metavar="ADDRESS"),
+    ] = None,
+) -> None:
+    """Plan, ask, and apply what has changed; a second run goes on where the first one stopped."""
+    from cali_infra.cli import running
+    from cali_infra.core.deploy import Deployment, Question, selection
+    from cali_infra.core.preflight import check_up
+    from cali_infra.core.report import run_document
+
+    options: Options = ctx.obj
+    ui = options.ui
+    chosen = selection(stages or [], through)
+
+    def approve(question: Question) -> bool:
+        running.show_question(ui, question)
+        if yes:
+            return True
+        again = "A plan that was made after the approval changes something. " if question.again else ""
+        return ui.confirm(f"{again}Apply this to {run.platform.settings.environment}?")
+
+    with running.running(options) as run:
+        platform = run.platform
+        check_up(platform, chosen)
+        for warning in platform.access_warnings():
+            ui.warn(warning)
+        with ui.tree(f"cali up · {platform.settings.cluster_name}", [s.name for s in chosen]) as tree:
+            deployment = Deployment(platform.drivers, tree, run.cancel, options.clock)
+            deployment.on_approved = lambda: platform.workspace.claim(platform.owner)
+            report = deployment.up(chosen, approve, allow_replace or [])
+        if options.json_output:
+            ui.json(run_document(report, platform.settings.environment))
+        changed = "everything is as it should be" if report.changed else "no changes: everything is up to date"
+        running.conclude(ui, report, changed, "Mend what failed and run `cali up` again: it goes on from there.")
+        raise typer.Exit(running.exit_code(report))

@@ -1,0 +1,61 @@
+"""What hangs on a cluster without being in any state: load balancers of Services, volumes of claims.
+
+Before the stages go they are released while their controllers still live; afterwards AWS is asked, by tag, what
+is still there. Source: facts, "Taking it down".
+"""
+
+from __future__ import annotations
+
+from threading import Event
+from typing import TYPE_CHECKING
+
+from cali_infra.core.progress import Progress
+from cali_infra.errors import CaliError, InterruptedError_
+
+if TYPE_CHECKING:
+    from cali_infra.core.platform import Platform
+
+PATIENCE = 300.0
+
+
+def release_attached(platform: Platform, watch: Progress, cancel: Event) -> None:
+    """Delete Services of type LoadBalancer and PersistentVolumeClaims, and wait until they are gone.
+
+    A cluster that cannot be reached is said and left to the stages: what hangs on it shows up as a survivor.
+    """
+    if not platform.stack("eks").complete():
+        return
+    from cali_infra.adapters.kubernetes import ObjectRef
+
+    try:
+        kubernetes = platform.kubernetes()
+        services = [
+            service
+            for service in kubernetes.list("v1", "Service")
+            if service.get("spec", {}).get("type") == "LoadBalancer"
+        ]
+        claims = kubernetes.list("v1", "PersistentVolumeClaim")
+        for kind, objects in (("Service", services), ("PersistentVolumeClaim", claims)):
+            for item in objects:
+                if cancel.is_set():
+                    raise InterruptedError_("interrupted; nothing but what is named above was deleted")
+                meta = item["metadata"]
+                watch.note(f"deleting {kind} {meta['namespace']}/{meta['name']}")
+                kubernetes.delete(ObjectRef("v1", kind, meta["namespace"], meta["name"]), wait=PATIENCE)
+    except InterruptedError_:
+        raise
+    except CaliError as error:
+        watch.warn(f"load balancers and volumes were not looked for: {error.message}")
+
+
+def survivors(platform: Platform) -> tuple[str, ...]:
+    """What still carries the cluster's tags, each with what a person needs to find it."""
+    cluster = platform.settings.cluster_name
+    found: dict[str, str] = {}
+    for tag, value in (
+        (f"kubernetes.io/cluster/{cluster}", "owned"),
+        ("elbv2.k8s.aws/cluster", cluster),
+        ("ebs.csi.aws.com/cluster", "true"),
+    ):
+        found.update(platform.aws.tagged(tag, value))
+    return tuple(f"{arn} ({words})" if words else arn for arn, words in sorted(found.items()))
