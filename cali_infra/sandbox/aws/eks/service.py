@@ -1,0 +1,51 @@
+"""EKS put together: one table of operations over one world, behind one lock."""
+
+from __future__ import annotations
+
+import threading
+
+from cali_infra.sandbox.aws.calls import Call, Result, Table
+from cali_infra.sandbox.aws.eks.access import AccessEntries
+from cali_infra.sandbox.aws.eks.addons import Addons
+from cali_infra.sandbox.aws.eks.clusters import Clusters
+from cali_infra.sandbox.aws.eks.nodegroups import Nodegroups
+from cali_infra.sandbox.aws.eks.pods import PodIdentities
+from cali_infra.sandbox.aws.eks.state import AccessEntry, World
+from cali_infra.sandbox.aws.eks.tags import Tags
+
+
+class Eks:
+    """The EKS of one stand-in."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._lock = threading.RLock()
+        pods = PodIdentities(world)
+        self._table = Table(
+            "eks",
+            {
+                **Clusters(world).operations(),
+                **Nodegroups(world).operations(),
+                **Addons(world, pods).operations(),
+                **AccessEntries(world).operations(),
+                **pods.operations(),
+                **Tags(world).operations(),
+            },
+        )
+
+    def answer(self, call: Call) -> Result:
+        """Answer a call; raises ServiceError."""
+        with self._lock:
+            return self._table.answer(call)
+
+    def entry(self, cluster: str, principal_arn: str) -> AccessEntry | None:
+        """The access entry of a principal; without a lock, because a cluster's host asks while it starts."""
+        found = self._world.clusters.get(cluster)
+        return None if found is None or found.mode == "CONFIG_MAP" else found.entries.get(principal_arn)
+
+    def close(self) -> None:
+        """Delete every cluster at the host."""
+        with self._lock:
+            for name in list(self._world.clusters):
+                self._world.host.delete(name)
+                del self._world.clusters[name]
