@@ -2,10 +2,11 @@
 
     python scripts/terraform_mirror.py [--config FILE]
 
-Prints the folder that holds `registry.terraform.io`: the one that CALI_TERRAFORM_MIRROR names, else the first
-with the AWS provider at the usual roots or one or two levels below them. With `--config` it writes a Terraform CLI
-configuration that takes from it the providers it holds, and all others from the registry. Where there is no
-mirror it prints and writes nothing, and exits 0. Standard library only: it runs before anything is installed.
+Prints the folder that holds `registry.terraform.io`: the one that CALI_TERRAFORM_MIRROR names, else the
+first with the AWS provider at the usual roots or one or two levels below them. With `--config` it writes a
+Terraform CLI configuration that takes from it the providers it holds, and all others from the registry.
+Where there is no mirror it prints and writes nothing, and exits 0. Standard library only: it runs before
+anything is installed.
 """
 
 from __future__ import annotations
