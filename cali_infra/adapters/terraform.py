@@ -9,19 +9,40 @@ The binary may be OpenTofu's, by its name: only flags that both have are used. T
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import json
+import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
+from python_terraform import IsFlagged
+from python_terraform import Terraform as CommandBuilder
+
+from cali_infra.adapters import terraform_errors, terraform_process, terraform_state
 from cali_infra.adapters.terraform_events import (
+    ChangeSummary,
+    DiagnosticEvent,
     Event,
+    Interrupting,
+    Outputs,
+    PlannedChange,
+    decode,
+    diagnostic,
 )
 from cali_infra.adapters.terraform_state import StateSnapshot
-from cali_infra.core.plans import ResourceChange
-from cali_infra.errors import Diagnostic
+from cali_infra.core import files
+from cali_infra.core.plans import Action, ResourceChange
+from cali_infra.errors import Diagnostic, InterruptedError_, PreconditionError
 
 Watch = Callable[[Event], None]
+
+# python-terraform's mark for a flag without a value.
+_FLAG = IsFlagged
 
 MINIMUM = (1, 11)
 MINIMUM_TOFU = (1, 10)
@@ -30,6 +51,15 @@ MINIMUM_TOFU = (1, 10)
 _QUICK = 120.0
 # Downloading the AWS provider (700 MB unpacked) over a slow line, in seconds.
 _INIT = 1800.0
+_ACTIONS = {
+    "create": Action.CREATE,
+    "update": Action.UPDATE,
+    "replace": Action.REPLACE,
+    "delete": Action.DELETE,
+}
+# Data sources that are read, and resources that stay as they are.
+_NOTHING = frozenset({"read", "noop", "no-op"})
+_INTERRUPTED = "interrupted: waiting for Terraform to finish what is in flight and to write its state"
 
 
 def _look_away(event: Event) -> None:
@@ -92,6 +122,7 @@ class Terraform:
         lock_timeout: float = 0.0,
     ) -> None:
         self._binary = binary
+        self._builder = CommandBuilder(terraform_bin_path=binary)
         self._log = log
         self._redact = redact
         chosen = environ.get("TF_PLUGIN_CACHE_DIR")
@@ -114,7 +145,7 @@ class Terraform:
 
     def needs_init(self, folder: Path) -> bool:
         """Whether `init` has anything to do here: no process, a few file reads."""
-        raise NotImplementedError
+        return _initialised(folder) != _Initialised(_configuration(folder), _backend(folder), self.version())
 
     def init(self, folder: Path, *, watch: Watch = _look_away, cancel: threading.Event | None = None) -> None:
         """Get the folder ready; one at a time among threads and processes that share the plugin cache.
@@ -122,14 +153,33 @@ class Terraform:
         Raises ProviderMissingError, InvalidConfigurationError, TerraformError; PreconditionError when the
         backend is not the one that the folder's state is in.
         """
-        raise NotImplementedError
+        wanted = _Initialised(_configuration(folder), _backend(folder), self.version())
+        before = _initialised(folder)
+        if before is not None and before.backend != wanted.backend:
+            raise PreconditionError(
+                f"{folder.name}: its state is kept elsewhere than cali.yaml says",
+                remedy="put `state` in cali.yaml back as it was, or move the state by hand: "
+                f"terraform -chdir={folder} init -migrate-state",
+            )
+        with self._one_at_a_time():
+            self._run(folder, "init", {"no_color": _FLAG}, watch=watch, cancel=cancel, timeout=_INIT)
+        files.write_private(_marker(folder), json.dumps(wanted.__dict__).encode())
 
     def validate(self, folder: Path) -> tuple[Diagnostic, ...]:
         """Check the configuration without asking AWS; returns the warnings.
 
         Raises InvalidConfigurationError with every mistake.
         """
-        raise NotImplementedError
+        run = self._run(folder, "validate", {"json": _FLAG}, plain=True, check=False, timeout=_QUICK)
+        try:
+            raw = json.loads("\n".join(run.lines))
+            found = tuple(diagnostic(item) for item in raw["diagnostics"])
+        except (ValueError, KeyError, TypeError):
+            raise self._failed(folder, "validate", run) from None
+        if run.exit_code != 0:
+            run.diagnostics.extend(found)
+            raise self._failed(folder, "validate", run)
+        return found
 
     def plan(
         self,
@@ -143,11 +193,50 @@ class Terraform:
         watch: Watch = _look_away,
         cancel: threading.Event | None = None,
     ) -> PlanOutcome:
-        """Plan into the file `out`, which holds every secret in clear: 0600, in a 0700 folder of the caller's.
+        """Plan into the file `out`, which holds every secret in clear: 0600, in a private folder.
 
         Raises TerraformError and its kinds; InterruptedError_ after `cancel`.
         """
-        raise NotImplementedError
+        changes: list[ResourceChange] = []
+        bookkeeping: list[str] = []
+        summary = ChangeSummary("plan", 0, 0, 0)
+        outputs_changed = False
+
+        def listen(event: Event) -> None:
+            nonlocal summary, outputs_changed
+            match event:
+                case PlannedChange(address, _, action, _, _, importing):
+                    if action in _ACTIONS:
+                        changes.append(ResourceChange(address, _ACTIONS[action]))
+                    if importing or (action not in _ACTIONS and action not in _NOTHING):
+                        bookkeeping.append(f"{'import' if importing else action} {address}")
+                case ChangeSummary():
+                    summary = event
+                case Outputs() if event.changed:
+                    outputs_changed = True
+                case _:
+                    pass
+            watch(event)
+
+        options = {
+            "json": _FLAG,
+            "out": str(out),
+            "detailed_exitcode": _FLAG,
+            "destroy": _FLAG if destroy else None,
+            "refresh": None if refresh else False,
+            "target": list(targets),
+            **self._lock_options(lock),
+        }
+        run = self._run(folder, "plan", options, watch=listen, cancel=cancel, good=(0, 2))
+        return PlanOutcome(
+            tuple(changes),
+            outputs_changed,
+            tuple(bookkeeping),
+            summary.add,
+            summary.change,
+            summary.remove,
+            run.warnings,
+        )
 
     def apply(
         self,
@@ -159,34 +248,222 @@ class Terraform:
     ) -> ApplyOutcome:
         """Do exactly what the plan file says.
 
-        Raises StalePlanError when the state has moved on, other kinds of TerraformError, and InterruptedError_
-        after `cancel`, when the lock is released and the state written.
+        Raises StalePlanError when the state has moved on, other kinds of TerraformError, and
+        InterruptedError_ after `cancel`, when the lock is released and the state written.
         """
-        raise NotImplementedError
+        summary = ChangeSummary("apply", 0, 0, 0)
+
+        def listen(event: Event) -> None:
+            nonlocal summary
+            if isinstance(event, ChangeSummary):
+                summary = event
+            watch(event)
+
+        options = {"json": _FLAG, **self._lock_options(True)}
+        run = self._run(folder, "apply", options, str(plan), watch=listen, cancel=cancel)
+        return ApplyOutcome(summary.add, summary.change, summary.remove, run.warnings)
 
     def state(self, folder: Path) -> StateSnapshot:
         """The state as it is now, local or remote; starts no plugin. The folder must be initialised."""
-        raise NotImplementedError
+        run = self._run(folder, "state pull", {}, plain=True, timeout=_QUICK)
+        return terraform_state.parse("\n".join(run.lines))
 
     def untaint(self, folder: Path, address: str) -> None:
         """Take the mark off a resource that was looked at and found whole."""
-        raise NotImplementedError
-
-    def import_(
-        self,
-        folder: Path,
-        address: str,
-        id: str,
-        *,
-        watch: Watch = _look_away,
-        cancel: threading.Event | None = None,
-    ) -> None:
-        """Put a resource that exists under management at `address`."""
-        raise NotImplementedError
+        options = {"no_color": _FLAG, **self._lock_options(True)}
+        self._run(folder, "untaint", options, address, timeout=_QUICK)
 
     def _ask_version(self) -> str:
-        raise NotImplementedError
+        try:
+            run = self._run(Path.cwd(), "version", {"json": _FLAG}, plain=True, timeout=_QUICK)
+        except FileNotFoundError:
+            raise PreconditionError(
+                f"{self._binary} is not installed",
+                remedy="install Terraform 1.11 or newer, or name the program in cali.yaml: terraform_binary",
+            ) from None
+        found = str(json.loads("\n".join(run.lines))["terraform_version"])
+        minimum = MINIMUM_TOFU if "tofu" in Path(self._binary).name else MINIMUM
+        if tuple(int(part) for part in found.split("-")[0].split(".")[:2]) < minimum:
+            raise PreconditionError(
+                f"{self._binary} is version {found}; cali needs {'.'.join(map(str, minimum))} or newer",
+                remedy="install a newer one, or name another program in cali.yaml: terraform_binary",
+            )
+        return found
+
+    def _lock_options(self, lock: bool) -> dict[str, Any]:
+        return {"lock_timeout": self._lock_timeout} if lock else {"lock": False}
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        """Terraform's plugin cache is not safe for two inits at once."""
+        with self._init_lock:
+            if self._cache is None:
+                yield
+                return
+            files.private_folder(self._cache)
+            descriptor = os.open(self._cache / "init.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(descriptor)
+
+    def _run(
+        self,
+        folder: Path,
+        command: str,
+        options: Mapping[str, Any],
+        *arguments: str,
+        watch: Watch = _look_away,
+        cancel: threading.Event | None = None,
+        timeout: float | None = None,
+        good: Sequence[int] = (0,),
+        plain: bool = False,
+        check: bool = True,
+    ) -> _Run:
+        """One terraform process. `plain` keeps stdout, which may hold secrets, out of log and events."""
+        run = _Run()
+        words = self._command(command, options, arguments)
+        with self._appended() as log:
+            log(f"$ {' '.join(words)}   (in {folder})")
+
+            def out(line: str) -> None:
+                if plain:
+                    run.lines.append(line)
+                    return
+                event, clean = decode(line, self._redact)
+                log(clean)
+                if isinstance(event, DiagnosticEvent):
+                    run.diagnostics.append(event.diagnostic)
+                watch(event)
+
+            def err(line: str) -> None:
+                clean = self._redact(line)
+                log(clean)
+                run.stderr.append(clean)
+
+            ended = terraform_process.run(
+                words,
+                folder=folder,
+                environ=self._environ,
+                on_out=out,
+                on_err=err,
+                cancel=cancel,
+                on_cancel=lambda: watch(Interrupting(_INTERRUPTED)),
+                timeout=timeout,
+            )
+            log(f"= exit {ended.exit_code}")
+        run.exit_code = ended.exit_code
+        if run.exit_code in good or not check:
+            return run
+        if ended.interrupted:
+            raise InterruptedError_(f"terraform {command} was interrupted; its state is written")
+        raise self._failed(folder, command, run)
+
+    def _command(self, command: str, options: Mapping[str, Any], arguments: Sequence[str]) -> list[str]:
+        asks = command in ("init", "plan", "apply")
+        chosen = {"input": False, **options} if asks else dict(options)
+        return [str(word) for word in self._builder.generate_cmd_string(command, *arguments, **chosen)]
+
+    @contextmanager
+    def _appended(self) -> Iterator[Callable[[str], None]]:
+        if self._log is None:
+            yield lambda line: None
+            return
+        files.private_folder(self._log.parent)
+        descriptor = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, files.PRIVATE_FILE)
+        with os.fdopen(descriptor, "a", encoding="utf-8", buffering=1) as file:
+            yield lambda line: _append(file, line)
+
+    def _failed(self, folder: Path, command: str, run: _Run) -> Exception:
+        return terraform_errors.error(
+            terraform_errors.Failure(
+                command=command,
+                folder=str(folder),
+                exit_code=run.exit_code,
+                diagnostics=tuple(run.diagnostics),
+                stderr="\n".join(run.stderr),
+                log=str(self._log or ""),
+            )
+        )
+
+
+def _append(file: IO[str], line: str) -> None:
+    file.write(line + "\n")
+
+
+@dataclass
+class _Run:
+    """What one process said."""
+
+    lines: list[str] = field(default_factory=list)
+    stderr: list[str] = field(default_factory=list)
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+    exit_code: int = 0
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        return tuple(d for d in self.diagnostics if d.severity == "warning")
+
+
+@dataclass(frozen=True)
+class _Initialised:
+    """What a folder was initialised for: digests of its configuration and backend, and the version."""
+
+    configuration: str
+    backend: str
+    version: str
+
+
+def _marker(folder: Path) -> Path:
+    return folder / ".terraform" / "cali-init.json"
+
+
+def _initialised(folder: Path) -> _Initialised | None:
+    try:
+        return _Initialised(**json.loads(_marker(folder).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def _configuration(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.tf"), *folder.glob("*.tf.json")]):
+        content = path.read_bytes()
+        # The other files say nothing of providers, modules or backends; a new subnet needs no init.
+        if any(word in content for word in (b"required_", b"backend", b"module")):
+            digest.update(path.name.encode() + b"\0" + content + b"\0")
+    return digest.hexdigest()
+
+
+def _backend(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.tf.json")):
+        block = json.loads(path.read_text()).get("terraform", {}).get("backend")
+        digest.update(json.dumps(block, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def child_environment(environ: Mapping[str, str], cache: Path | None) -> dict[str, str]:
-    raise NotImplementedError
+    """The whole environment of a terraform process.
+
+    What would change the arguments, the variables or the place of the state, or mix foreign lines into the
+    output, is taken out.
+    """
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(("TF_CLI_ARGS", "TF_VAR_")) and name not in _REMOVED
+    }
+    kept |= {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1"}
+    if cache is not None:
+        files.private_folder(cache)
+        kept["TF_PLUGIN_CACHE_DIR"] = str(cache)
+    # Decoding the AWS provider's schema is bound by garbage collection: a fifth less time for some memory.
+    kept.setdefault("GOGC", "400")
+    return kept
+
+
+_REMOVED = frozenset(
+    {"TF_LOG", "TF_LOG_CORE", "TF_LOG_PROVIDER", "TF_LOG_PATH", "TF_WORKSPACE", "TF_DATA_DIR"}
+)

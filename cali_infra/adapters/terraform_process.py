@@ -1,29 +1,36 @@
-"""One Terraform process: started, drained, interrupted, and never left behind.
+"""One Terraform process: started, listened to, interrupted, and never left half dead.
 
-It owns the process group, both pipes and the signals. What the lines mean is the caller's business; the lines
-are handed over in the thread that called, so a callback needs no lock of its own and its exception is the
-caller's.
+It owns the process group, the two streams and the signals; what the lines mean is the caller's business.
+Lines are handed over in the thread that called, so a callback needs no lock and its exception is the caller's.
+
+The streams are files without a name, not pipes. Nothing has to be drained, so nothing can block. And a pipe
+would break when cali is killed: Terraform dies of SIGPIPE at its next line, whatever the signal's disposition
+(Go installs its own), in the middle of an apply, with the lock held and the state unwritten. Listened to
+through a file it goes on, finishes, writes the state and releases the lock.
 """
 
 from __future__ import annotations
 
 import os
-import queue
 import signal
 import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from time import monotonic
+from types import TracebackType
 
 Line = Callable[[str], None]
 
-# How long Terraform may take to put things down after an interrupt that nobody waits for, in seconds.
+# How long Terraform may take to put things down when nobody can wait for it any longer, in seconds.
 GRACE = 60.0
-# How often the cancel event is looked at, in seconds; lines and the process's end arrive at once.
-_TICK = 0.1
+# How often the streams and the cancel event are looked at, in seconds; the process's end is seen at once.
+_TICK = 0.05
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -33,23 +40,6 @@ class Ended:
     exit_code: int
     interrupted: bool = False
     timed_out: bool = False
-
-
-@dataclass(frozen=True)
-class _Out:
-    line: str
-
-
-@dataclass(frozen=True)
-class _Err:
-    line: str
-
-
-class _Exit:
-    pass
-
-
-_Item = _Out | _Err | _Exit
 
 
 def run(
@@ -67,117 +57,121 @@ def run(
     """Run a command to its end, handing over each line of stdout and stderr without its line break.
 
     When `cancel` is set, or `timeout` seconds have passed, the process gets one SIGINT. After a cancel it may
-    take as long as it needs: what is in flight has to be written to the state. After a timeout or an
-    exception in a callback it is killed when `grace` seconds were not enough. Raises FileNotFoundError or
-    PermissionError when the command cannot be started.
+    take as long as it needs: what is in flight has to get into the state. After a timeout or an exception in
+    a callback it is killed, with all that it started, when `grace` seconds were not enough. Raises
+    FileNotFoundError or PermissionError when the command cannot be started.
     """
-    process = subprocess.Popen(
-        list(arguments),
-        cwd=folder,
-        env=dict(environ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        # A group of its own: a Ctrl-C in the terminal must reach Terraform once, through us, not twice.
-        process_group=0,
-        # Plans and states are written 0644 otherwise, and they hold every secret in clear.
-        umask=0o077,
-        # Python ignores SIGPIPE, and the child is to do so as well: when cali itself is killed, Terraform's
-        # next line would kill it in the middle of an apply, with the lock held and the state unwritten.
-        restore_signals=False,
-    )
-    items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
-    readers = [
-        _thread(_drain, process.stdout, lambda line: items.put(_Out(line))),
-        _thread(_drain, process.stderr, lambda line: items.put(_Err(line))),
-    ]
-    _thread(_wait, process, lambda: items.put(_Exit()))
-    try:
-        ended = _attend(process, items, on_out, on_err, cancel, on_cancel, timeout, grace)
-    except BaseException:
-        _end(process, grace)
-        raise
-    finally:
-        if process.returncode != 0 and process.returncode is not None and process.returncode < 0:
-            # The plugins of a killed Terraform go on changing the cloud, and nobody records what they do.
-            _kill_group(process)
-        for reader in readers:
-            reader.join(2)
-    _hand_over(items, on_out, on_err)
+    with _Stream(on_out) as out, _Stream(on_err) as err:
+        process = subprocess.Popen(
+            list(arguments),
+            cwd=folder,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=out.descriptor,
+            stderr=err.descriptor,
+            # A group of its own: a Ctrl-C in the terminal must reach Terraform once, through us, not twice.
+            process_group=0,
+            # Plans and states are written 0644 otherwise, and they hold every secret in clear.
+            umask=0o077,
+        )
+        try:
+            ended = _attend(process, (out, err), cancel, on_cancel, timeout, grace)
+        except BaseException:
+            _end(process, grace)
+            raise
+        finally:
+            if process.returncode is not None and process.returncode < 0:
+                # The plugins of a killed Terraform go on changing the cloud, and nobody records what they do.
+                _kill_group(process)
+        out.close_line()
+        err.close_line()
     return ended
 
 
 def _attend(
     process: subprocess.Popen[bytes],
-    items: queue.SimpleQueue[_Item],
-    on_out: Line,
-    on_err: Line,
+    streams: tuple[_Stream, _Stream],
     cancel: threading.Event | None,
     on_cancel: Callable[[], None],
     timeout: float | None,
     grace: float,
 ) -> Ended:
-    deadline = _Deadline(timeout)
+    over = threading.Event()
+    threading.Thread(target=_wait, args=(process, over), daemon=True, name="terraform-wait").start()
+    deadline = None if timeout is None else monotonic() + timeout
     interrupted = timed_out = False
     while True:
-        if cancel is not None and cancel.is_set() and not interrupted and not timed_out:
+        last = over.wait(_TICK)
+        for stream in streams:
+            stream.hand_over()
+        if last:
+            return Ended(process.returncode, interrupted, timed_out)
+        if interrupted or timed_out:
+            continue
+        if cancel is not None and cancel.is_set():
             interrupted = True
             _interrupt(process)
             on_cancel()
-        if deadline.passed() and not interrupted and not timed_out:
+        elif deadline is not None and monotonic() > deadline:
             timed_out = True
             _end(process, grace)
-        try:
-            item = items.get(timeout=_TICK)
-        except queue.Empty:
-            continue
-        if isinstance(item, _Exit):
-            return Ended(process.returncode, interrupted, timed_out)
-        (on_out if isinstance(item, _Out) else on_err)(item.line)
 
 
-class _Deadline:
-    def __init__(self, seconds: float | None) -> None:
-        from time import monotonic
-
-        self._now = monotonic
-        self._at = None if seconds is None else monotonic() + seconds
-
-    def passed(self) -> bool:
-        return self._at is not None and self._now() >= self._at
-
-
-def _hand_over(items: queue.SimpleQueue[_Item], on_out: Line, on_err: Line) -> None:
-    """What the readers found after the process's end was seen."""
-    with suppress(queue.Empty):
-        while True:
-            item = items.get_nowait()
-            if isinstance(item, _Out):
-                on_out(item.line)
-            elif isinstance(item, _Err):
-                on_err(item.line)
-
-
-def _thread(target: Callable[..., None], *arguments: object) -> threading.Thread:
-    thread = threading.Thread(target=target, args=arguments, daemon=True, name="terraform-io")
-    thread.start()
-    return thread
-
-
-def _drain(pipe: IO[bytes], put: Line) -> None:
-    with pipe:
-        for line in pipe:
-            put(line.decode("utf-8", "replace").rstrip("\r\n"))
-
-
-def _wait(process: subprocess.Popen[bytes], ended: Callable[[], None]) -> None:
+def _wait(process: subprocess.Popen[bytes], over: threading.Event) -> None:
     process.wait()
-    ended()
+    over.set()
+
+
+class _Stream:
+    """A file without a name that a process writes and we read behind it, line by line."""
+
+    def __init__(self, put: Line) -> None:
+        self._put = put
+        self._read = 0
+        self._rest = b""
+        self.descriptor = _unnamed_file()
+
+    def __enter__(self) -> _Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.descriptor)
+
+    def hand_over(self) -> None:
+        """The lines that came since the last time."""
+        # pread: the process writes at the file's own position, which must not be moved.
+        while chunk := os.pread(self.descriptor, _CHUNK, self._read):
+            self._read += len(chunk)
+            *lines, self._rest = (self._rest + chunk).split(b"\n")
+            for line in lines:
+                self._put(_text(line))
+
+    def close_line(self) -> None:
+        """A last line without a line break."""
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            self._put(_text(rest))
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace").removesuffix("\r")
+
+
+def _unnamed_file() -> int:
+    """In memory on Linux, so that a pulled state touches no disk; elsewhere an unlinked temporary file."""
+    if sys.platform == "linux":
+        return os.memfd_create("terraform", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def _interrupt(process: subprocess.Popen[bytes]) -> None:
-    """One SIGINT to Terraform itself. Its plugins ignore the signal and are told by Terraform; the commands
-    that a provider or a provisioner runs would die of it in the middle of their work.
+    """One SIGINT, to Terraform alone: it stops its plugins and provisioners by itself.
+
+    To the whole group it would kill what a provider runs at that moment, such as `cali token` or a
+    `credential_process`, and the run would end with an error about credentials.
     """
     with suppress(ProcessLookupError):
         process.send_signal(signal.SIGINT)
@@ -194,6 +188,6 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    # The leader's id is the group's for as long as one member lives, also when the leader is gone.
+    # The leader's id stays the group's for as long as one member lives, also when the leader is gone.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -35,7 +35,9 @@ def down(
                 f"Delete these {total} resources of {name}, with every log, volume and dashboard in them?"
             )
 
-        with ui.tree(f"cali down · {platform.settings.cluster_name}", [s.name for s in reversed(STAGES)]) as tree:
+        with ui.tree(
+            f"cali down · {platform.settings.cluster_name}", [s.name for s in reversed(STAGES)]
+        ) as tree:
             destruction = Destruction(
                 platform.drivers,
                 tree,

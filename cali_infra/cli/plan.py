@@ -12,7 +12,9 @@ from cali_infra.cli.context import Options
 def plan(
     ctx: typer.Context,
     stages: Annotated[list[str] | None, typer.Argument(help="Only these stages.", show_default=False)] = None,
-    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 4 when there are changes.")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 4 when there are changes.")
+    ] = False,
 ) -> None:
     """Show what `up` would change, resource by resource; nothing is written."""
     from cali_infra.cli import running

@@ -22,7 +22,10 @@ def status(ctx: typer.Context) -> None:
     where = "sandbox" if found.rehearsal else f"account {found.account}"
     ui.table(
         ("stage", "status", "resources", "changed"),
-        [(s.name, s.status, "" if s.resources is None else s.resources, s.changed_at or "") for s in found.stages],
+        [
+            (s.name, s.status, "" if s.resources is None else s.resources, s.changed_at or "")
+            for s in found.stages
+        ],
         title=f"{found.environment} · {found.region} · {where}",
     )
     ui.table(("version", ""), found.versions.items())

@@ -12,8 +12,12 @@ from cali_infra.cli.context import Options
 def up(
     ctx: typer.Context,
     stages: Annotated[list[str] | None, typer.Argument(help="Only these stages.", show_default=False)] = None,
-    through: Annotated[str | None, typer.Option(help="This stage and what it needs.", metavar="STAGE")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Approve without asking; never what is guarded.")] = False,
+    through: Annotated[
+        str | None, typer.Option(help="This stage and what it needs.", metavar="STAGE")
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Approve without asking; never what is guarded.")
+    ] = False,
     allow_replace: Annotated[
         list[str] | None,
         typer.Option(help="Let this guarded resource be replaced or deleted.", metavar="ADDRESS"),
@@ -47,6 +51,10 @@ def up(
             report = deployment.up(chosen, approve, allow_replace or [])
         if options.json_output:
             ui.json(run_document(report, platform.settings.environment))
-        changed = "everything is as it should be" if report.changed else "no changes: everything is up to date"
-        running.conclude(ui, report, changed, "Mend what failed and run `cali up` again: it goes on from there.")
+        changed = (
+            "everything is as it should be" if report.changed else "no changes: everything is up to date"
+        )
+        running.conclude(
+            ui, report, changed, "Mend what failed and run `cali up` again: it goes on from there."
+        )
         raise typer.Exit(running.exit_code(report))

@@ -55,7 +55,6 @@ def survivors(platform: Platform) -> tuple[str, ...]:
     for tag, value in (
         (f"kubernetes.io/cluster/{cluster}", "owned"),
         ("elbv2.k8s.aws/cluster", cluster),
-        ("ebs.csi.aws.com/cluster", "true"),
     ):
         found.update(platform.aws.tagged(tag, value))
     return tuple(f"{arn} ({words})" if words else arn for arn, words in sorted(found.items()))

@@ -1,0 +1,79 @@
+"""What the Kubernetes API says when it refuses, as typed errors that name object, field and remedy.
+
+The API answers with a Status object; its `details.causes` carry fields and, for conflicts, field managers.
+Source: Kubernetes API conventions, "Response Status Kind".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from cali_infra.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidObjectError,
+    KubernetesError,
+    UnauthorizedError,
+)
+
+_MANAGER = re.compile(r'conflict with "([^"]+)"')
+
+
+def error_from(status: int, data: bytes, what: str) -> KubernetesError:
+    """The error in an answer with a status of 400 or more; `what` names the object, for a person."""
+    said = _status(data)
+    message = str(said.get("message") or data.decode(errors="replace").strip()[:300] or f"status {status}")
+    causes = (said.get("details") or {}).get("causes") or []
+    text = f"{what}: {message}" if what and what not in message else message
+    if status == 401:
+        return UnauthorizedError(
+            f"{text}: the cluster does not know this caller",
+            object_ref=what,
+            status=status,
+            remedy="ask an admin of the cluster to run: cali grant-access YOUR-ARN "
+            "(aws sts get-caller-identity prints it)",
+        )
+    if status == 403:
+        return ForbiddenError(
+            text,
+            object_ref=what,
+            status=status,
+            remedy="ask an admin of the cluster for a higher level: cali grant-access YOUR-ARN --level admin",
+        )
+    if status == 409 and any(cause.get("reason") == "FieldManagerConflict" for cause in causes):
+        owners = {cause.get("field", ""): _manager(cause) for cause in causes}
+        listed = ", ".join(f"{field} ({owner})" for field, owner in owners.items())
+        return ConflictError(
+            f"{what}: other field managers own {listed}",
+            owners=owners,
+            object_ref=what,
+            status=status,
+            remedy="take the fields out of the other tool, or look at them: "
+            "kubectl get --show-managed-fields -o yaml",
+        )
+    if status in (400, 422):
+        fields = [str(cause["field"]) for cause in causes if cause.get("field")]
+        return InvalidObjectError(
+            text,
+            fields=fields,
+            object_ref=what,
+            status=status,
+            remedy=f"correct {', '.join(fields)} in the manifest" if fields else "correct the manifest",
+        )
+    remedy = "run the command again in a moment" if status in (429, 500, 502, 503, 504) else ""
+    return KubernetesError(text, object_ref=what, status=status, remedy=remedy)
+
+
+def _status(data: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _manager(cause: dict[str, Any]) -> str:
+    match = _MANAGER.search(str(cause.get("message", "")))
+    return match.group(1) if match else "another manager"
