@@ -81,6 +81,10 @@ class UI:
         """From here on everything passes `redact` first; called once the secrets are known."""
         self._redact = redact
 
+    def redacted(self, text: str) -> str:
+        """The text without secrets, for a file that is kept."""
+        return self._redact(text)
+
     def _clean(self, text: object) -> str:
         return _CONTROL.sub("", self._redact(str(text)).replace("\r\n", "\n"))
 
