@@ -1,6 +1,8 @@
-"""The command `cali`: its global options, its commands, and the one place that decides exit codes.
+"""The command `cali`: global options, the commands, and the one place where an error becomes an exit code.
 
-Nothing heavy is imported here: `cali --help` is what people type most.
+Each command is a function of its own name in `cli/NAME.py`; a family of commands (`state`, `sandbox`) is a
+Typer application called `app` there. Such a file is imported when its command runs or when help lists it,
+and imports heavy packages inside its functions only: `cali --help` is what people type most.
 """
 
 from __future__ import annotations
@@ -8,28 +10,31 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from enum import Enum
+from importlib import import_module
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cali_infra import __version__
 from cali_infra.cli.context import Options
-from cali_infra.cli.down import down
-from cali_infra.cli.init import init
-from cali_infra.cli.plan import plan
-from cali_infra.cli.sandbox import app as sandbox
-from cali_infra.cli.state import app as state
-from cali_infra.cli.status import status
-from cali_infra.cli.token import token
-from cali_infra.cli.up import up
 from cali_infra.errors import CaliError, InterruptedError_, RefusedError, UsageError
 from cali_infra.ui import UI
 
-FAILED, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
+COMMANDS = ("init", "plan", "up", "down", "status", "token", "state", "sandbox")
+
+DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+
+_OUTPUT = "--output"
+# Global options that may also stand behind the command; no command has one of the same name.
+_FLAGS_ANYWHERE = ("--sandbox", "--quiet", "--verbose")
+_WITH_VALUE = ("--project", "--env", "--kubeconfig", "--context", _OUTPUT)
 
 
 class Output(Enum):
@@ -39,32 +44,61 @@ class Output(Enum):
     JSON = "json"
 
 
+class Commands(TyperGroup):
+    """The commands by name, each imported when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"cali_infra.cli.{cmd_name}")
+        family = getattr(module, "app", None)
+        if family is None:
+            family = typer.Typer(add_completion=False)
+            family.command(cmd_name)(getattr(module, cmd_name))
+        command = typer.main.get_command(family)
+        command.name = cmd_name
+        return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in COMMANDS:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            raise UsageError(
+                f"there is no command {args[0]!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+                remedy="cali --help lists them",
+            )
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # Typer would end the run with 130 and without a word.
+            raise InterruptedError_("interrupted") from None
+
+
 app = typer.Typer(
+    cls=Commands,
     name="cali",
-    help="One command for a log-analytics platform on AWS: EKS, OpenSearch, Fluent Bit and what runs on them.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(init)
-app.command()(plan)
-app.command()(up)
-app.command()(down)
-app.command()(status)
-app.command()(token)
-app.add_typer(state, name="state")
-app.add_typer(sandbox, name="sandbox")
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(ctx: typer.Context, wanted: bool) -> None:
     if wanted:
-        sys.stdout.write(f"cali {__version__}\n")
+        options: Options = ctx.obj
+        options.ui.data(f"cali {__version__}")
         raise typer.Exit
 
 
 @app.callback()
-def options(
+def cali(
     ctx: typer.Context,
     project: Annotated[
         Path, typer.Option(help="The folder that holds cali.yaml.", metavar="DIR", show_default="this one")
@@ -86,42 +120,68 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    ui: UI = ctx.obj
-    ui.json_output, ui.quiet, ui.verbose = output is Output.JSON, quiet, verbose
-    ctx.obj = Options(
-        ui=ui,
-        environ=dict(os.environ),
-        project=project.resolve(),
+    """One command for a log-analytics platform on AWS: EKS, OpenSearch, Fluent Bit and what runs on them."""
+    start: Options = ctx.obj
+    start.ui.json_output, start.ui.quiet, start.ui.verbose = output is Output.JSON, quiet, verbose
+    ctx.obj = replace(
+        start,
+        project=(start.project / project).resolve(),
         environment=env,
         sandbox=sandbox,
-        kubeconfig=kubeconfig,
+        kubeconfig=(start.project / kubeconfig).resolve() if kubeconfig else None,
         context=context,
     )
 
 
-def run(arguments: Sequence[str], ui: UI) -> int:
-    """Run one command and return its exit code. Source: design, "Exit codes"."""
+def run(arguments: Sequence[str], ui: UI, environ: Mapping[str, str], folder: Path) -> int:
+    """Run one command, started in `folder`, and return its exit code.
+
+    Source of the codes: the design, "Exit codes". A command that ends in another way than by an error (4
+    of `plan --exit-code`) raises `typer.Exit` itself.
+    """
+    args = _globals_in_front(list(arguments) or ["--help"])
+    # Known before the options are parsed, so that a mistake in them is told in the right form.
+    ui.json_output = _asks_for_json(args)
     try:
-        result = app(args=list(arguments), standalone_mode=False, obj=ui, prog_name="cali")
-        return result if isinstance(result, int) else 0
+        command = typer.main.get_command(app)
+        options = Options(ui=ui, environ=environ, project=folder)
+        result = command.main(args=args, prog_name="cali", standalone_mode=False, obj=options)
+        return result if isinstance(result, int) else DONE
     except CaliError as error:
         ui.error(error)
         return _code(error)
     except (KeyboardInterrupt, typer.Abort):
         ui.error(InterruptedError_("interrupted"))
         return INTERRUPTED
-    except typer.TyperException as error:
-        # Without a command there is only help to show, and it has been shown.
-        if message := error.format_message().strip():
-            ui.usage(message, "cali --help lists commands and options")
-        return USAGE
     except BrokenPipeError:
-        # Whoever read our output has seen enough; the interpreter must not stumble over it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has seen enough.
         return FAILED
     except Exception as error:
-        ui.error(_bug(error, ui))
+        # Typer's own errors have no public base in every version; each can word itself.
+        if hasattr(error, "format_message"):
+            ui.usage(" ".join(error.format_message().split()), "cali --help lists commands and options")
+            return USAGE
+        ui.error(_bug(error, args, ui, folder))
         return FAILED
+
+
+def main() -> None:
+    """The entry point of the command: the process's own streams, clocks, environment and arguments."""
+    ui = UI(
+        stdin=sys.stdin,
+        stdout=sys.stdout,
+        stderr=sys.stderr,
+        environ=os.environ,
+        clock=time.monotonic,
+        now=datetime.now,
+    )
+    code = run(sys.argv[1:], ui, dict(os.environ), Path.cwd())
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter must not stumble over it once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 def _code(error: CaliError) -> int:
@@ -136,34 +196,56 @@ def _code(error: CaliError) -> int:
             return FAILED
 
 
-def _bug(error: Exception, ui: UI) -> CaliError:
-    """An error that nobody meant: said in a line, kept whole in a private file."""
+def _globals_in_front(args: list[str]) -> list[str]:
+    """The arguments with `--output json`, `--sandbox`, `--quiet` and `--verbose` moved before the command."""
+    position = _command_position(args)
+    front, rest = args[:position], args[position : position + 1]
+    behind = iter(args[position + 1 :])
+    for argument in behind:
+        if argument == "--":
+            rest += [argument, *behind]
+        elif argument in _FLAGS_ANYWHERE or argument.startswith(f"{_OUTPUT}="):
+            front.append(argument)
+        elif argument == _OUTPUT:
+            front += [argument, *islice(behind, 1)]
+        else:
+            rest.append(argument)
+    return front + rest
+
+
+def _command_position(args: Sequence[str]) -> int:
+    position = 0
+    while position < len(args) and args[position].startswith("-"):
+        position += 2 if args[position] in _WITH_VALUE else 1
+    return min(position, len(args))
+
+
+def _asks_for_json(args: Sequence[str]) -> bool:
+    front = args[: _command_position(args)]
+    return f"{_OUTPUT}=json" in front or (_OUTPUT, "json") in pairwise(front)
+
+
+def _bug(error: Exception, args: Sequence[str], ui: UI, folder: Path) -> CaliError:
+    """An error that nobody meant: said in a line, kept whole and without secrets in a private file."""
+    import platform
     import tempfile
     import traceback
 
-    text = ui.redacted("".join(traceback.format_exception(error)))
-    with tempfile.NamedTemporaryFile("w", prefix="cali-", suffix=".log", delete=False) as file:
-        file.write(text)
+    from cali_infra.core import files
+
+    workspace = folder / ".cali"
+    log = Path(
+        workspace if workspace.is_dir() else tempfile.gettempdir(),
+        f"cali-crash-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log",
+    )
+    text = (
+        f"cali {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
+        f"arguments: {' '.join(args)}\n\n{''.join(traceback.format_exception(error))}"
+    )
+    files.write_private(log, ui.redacted(text).encode("utf-8", "replace"))
     bug = CaliError(
-        f"this is a mistake in cali: {type(error).__name__}: {error}",
-        remedy=f"please report it with {file.name}, which holds the details",
+        f"this is a mistake in cali itself ({type(error).__name__})",
+        remedy=f"please report it with {log}, which holds the details",
     )
     bug.code = "bug"
     return bug
-
-
-def main() -> None:
-    """The entry point of the command."""
-    arguments = sys.argv[1:]
-    ui = UI(
-        stdin=sys.stdin,
-        stdout=sys.stdout,
-        stderr=sys.stderr,
-        environ=os.environ,
-        clock=time.monotonic,
-        now=datetime.now,
-        # Known before the options are parsed, so that a mistake in them is told in the right form.
-        json_output="--output=json" in arguments
-        or ("--output", "json") in zip(arguments, arguments[1:], strict=False),
-    )
-    sys.exit(run(arguments, ui))

@@ -43,11 +43,14 @@ def up(
     with running.running(options) as run:
         platform = run.platform
         check_up(platform, chosen)
-        for warning in platform.access_warnings():
-            ui.warn(warning)
         with ui.tree(f"cali up · {platform.settings.cluster_name}", [s.name for s in chosen]) as tree:
-            deployment = Deployment(platform.drivers, tree, run.cancel, options.clock)
-            deployment.on_approved = lambda: platform.workspace.claim(platform.owner)
+            deployment = Deployment(
+                platform.drivers,
+                tree,
+                run.cancel,
+                options.clock,
+                on_approved=lambda: platform.workspace.claim(platform.owner),
+            )
             report = deployment.up(chosen, approve, allow_replace or [])
         if options.json_output:
             ui.json(run_document(report, platform.settings.environment))

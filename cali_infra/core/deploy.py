@@ -68,12 +68,14 @@ class _Progress:
 
 @dataclass
 class Deployment:
-    """One run over some stages. `drivers` holds a driver for each of them and for all that they need."""
+    """One run over some stages. `drivers` holds a driver for each of them and for all that they need;
+    `on_approved` is called after the approval, before the first stage is applied."""
 
     drivers: Drivers
     watch: Progress
     cancel: Event
     clock: Callable[[], float]
+    on_approved: Callable[[], None] = lambda: None
     _states: dict[str, _Progress] = field(default_factory=dict)
 
     def plan(self, stages: Sequence[Stage]) -> Report:
@@ -169,6 +171,8 @@ class Deployment:
         pending = {s.stage.name: s.pending for s in states if s.pending}
         if (plans or pending) and not approve(Question(plans, pending)):
             raise RefusedError("not approved; nothing was changed")
+        if plans or pending:
+            self.on_approved()
 
     # The walk: stages in their order, those that do not wait for each other at the same time.
 

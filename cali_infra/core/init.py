@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from cali_infra.core import files, secrets, settings
+from cali_infra.core import files, principals, secrets, settings
 from cali_infra.errors import PreconditionError, SettingsError, SettingsProblem
 
 IGNORED = ("secrets.yaml", "*.tfvars", "*.tfvars.json", ".cali/")
@@ -89,7 +89,7 @@ def check(answers: Answers) -> None:
     problems = [
         SettingsProblem(secrets.FILE, "principals", f"{arn!r}: {found}")
         for arn in answers.principals
-        if isinstance(found := secrets.principals.examine(arn), secrets.principals.Rejection)
+        if isinstance(found := principals.examine(arn), principals.Rejection)
     ]
     if problems:
         raise SettingsError(problems)

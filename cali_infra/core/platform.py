@@ -1,19 +1,21 @@
 """One run's whole equipment: settings, doors and a driver for every stage, put together in one place.
 
 It decides nothing about order or approval (`deploy.py`, `destroy.py`) and opens no connection before it is
-needed: `inspect_owner` asks STS, the rest waits for its stage.
+needed: only STS is asked who is calling; the rest waits for its stage.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING
 
-from cali_infra.core import assets, health, stacks
+from cali_infra.core import access, assets, health, stacks
 from cali_infra.core.cluster_stages import ClusterStage, Work
 from cali_infra.core.drivers import StageDriver
 from cali_infra.core.inputs import Inputs
@@ -22,6 +24,7 @@ from cali_infra.core.stacks import TerraformStage
 from cali_infra.core.stages import STAGES, Kind, closure
 from cali_infra.core.target import Target
 from cali_infra.core.workspace import Owner, Workspace
+from cali_infra.errors import WrongTargetError
 
 if TYPE_CHECKING:
     from cali_infra.adapters.aws import Aws, Identity
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from cali_infra.adapters.terraform import Terraform
     from cali_infra.core.secrets import Secrets
     from cali_infra.core.settings import Settings
+
+# A new access entry takes seconds to work; for so many of them a 401 is asked again.
+_GRACE = 60.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,17 @@ class Platform:
         assert isinstance(driver, TerraformStage)
         return driver
 
+    def changed_at(self, name: str) -> str | None:
+        """When the state of a stack was last written, RFC 3339 in UTC; None where that is not known."""
+        state = self.settings.state
+        if state.backend == "s3" and state.bucket:
+            key = stacks.state_key(self.settings, name)
+            moment = self.aws.object_modified(state.bucket, key)
+        else:
+            path = self.workspace.stack(name) / stacks.LOCAL_STATE
+            moment = datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else None
+        return access.timestamp(moment) if moment else None
+
 
 def open_platform(
     target: Target,
@@ -69,6 +86,7 @@ def open_platform(
     WrongTargetError when the workspace belongs to another account, region or realm; nothing is touched then.
     """
     from cali_infra.adapters.aws import Aws
+    from cali_infra.adapters.kustomize import Kustomize
     from cali_infra.adapters.terraform import Terraform
 
     workspace = Workspace(target.workspace)
@@ -111,12 +129,39 @@ def open_platform(
                 needs=[stack(need) for need in stage.needs],
                 recovery=recovery,
             )
-    kubernetes = _Once(partial(_kubernetes, target, settings, aws, stack))
-    makers: dict[str, Callable[[], Work]] = {
-        "storage": partial(_storage, kubernetes),
-        "index": partial(_index, target, settings, secrets, stack),
-        "logging": partial(_logging, target, settings, secrets, workspace, kubernetes, stack),
-    }
+    kubernetes = _Once(partial(_connect, target, settings, aws, stack))
+    kustomize = Kustomize(environ=target.environ)
+    manifests = assets.folder("k8s")
+
+    def storage() -> Work:
+        from cali_infra.core.storage_class import StorageClassWork
+
+        render = partial(kustomize.render, manifests / "storage-class")
+        return StorageClassWork("storage", kubernetes(), render)
+
+    def index() -> Work:
+        from cali_infra.adapters.opensearch import OpenSearch
+        from cali_infra.core.index import IndexWork
+
+        endpoint = str(stack("search").outputs()["opensearch_endpoint"])
+        connect = partial(OpenSearch, endpoint, ca_file=target.search_ca)
+        return IndexWork(connect, settings, secrets)
+
+    def logging() -> Work:
+        from cali_infra.core import fluent_bit
+        from cali_infra.core.manifests import ManifestWork
+
+        objects = partial(
+            fluent_bit.objects,
+            workspace.manifests / "fluent-bit",
+            settings=settings,
+            secrets=secrets,
+            endpoint=str(stack("search").outputs()["opensearch_endpoint"]),
+            render=kustomize.render,
+        )
+        return ManifestWork("logging", kubernetes(), objects)
+
+    makers: dict[str, Callable[[], Work]] = {"storage": storage, "index": index, "logging": logging}
     for stage in STAGES:
         if stage.kind is not Kind.TERRAFORM:
             below = [drivers[need] for need in stage.needs]
@@ -129,3 +174,43 @@ def open_platform(
     return Platform(
         target, settings, secrets, workspace, aws, terraform, identity, owner, inputs, drivers, kubernetes
     )
+
+
+class _Once:
+    """A connection that is made when it is first asked for, and shared from then on."""
+
+    def __init__(self, make: Callable[[], Kubernetes]) -> None:
+        self._make = make
+        self._lock = Lock()
+        self._made: Kubernetes | None = None
+
+    def __call__(self) -> Kubernetes:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+
+def _connect(
+    target: Target, settings: Settings, aws: Aws, stack: Callable[[str], TerraformStage]
+) -> Kubernetes:
+    """The stack's cluster, or whatever `--kubeconfig` names: on a real account only the stack's own cluster.
+
+    Raises WrongTargetError when it names another.
+    """
+    from cali_infra.adapters.kubernetes import ClusterAccess, Kubernetes
+
+    eks = stack("eks").outputs()
+    endpoint = str(eks["cluster_endpoint"])
+    if target.kubeconfig is not None:
+        named = Kubernetes.from_kubeconfig(target.kubeconfig, target.context)
+        if not target.rehearsal and named.host.rstrip("/").lower() != endpoint.rstrip("/").lower():
+            raise WrongTargetError(
+                f"{target.kubeconfig} leads to {named.host}, the cluster of this environment is {endpoint}",
+                remedy="choose the right --context, or leave --kubeconfig out",
+            )
+        return named
+    access = ClusterAccess(
+        endpoint, base64.b64decode(eks["cluster_ca"]), partial(aws.token, settings.cluster_name)
+    )
+    return Kubernetes(access, grace=_GRACE)

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import ipaddress
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from cali_infra.core.stages import Kind, Stage
 from cali_infra.errors import AwsError, PreconditionError, SettingsError, SettingsProblem
 
 if TYPE_CHECKING:
+    from cali_infra.core.platform import Platform
     from cali_infra.core.settings import Settings
+
+# Stages that speak to the cluster or the domain from this machine.
+_REACHED_FROM_HERE = frozenset({"autoscaler", "storage", "index", "logging"})
+
+
+def check_up(platform: Platform, stages: Sequence[Stage]) -> None:
+    """What `up` needs beyond an opened platform: kubectl for manifests, and an address that is let in.
+
+    Raises PreconditionError or SettingsError; nothing is touched then.
+    """
+    if any(stage.kind is Kind.MANIFESTS for stage in stages):
+        check_kubectl(platform.target.environ.get("PATH"))
+    if not platform.target.rehearsal and any(stage.name in _REACHED_FROM_HERE for stage in stages):
+        check_address(platform.settings, platform.aws.public_address)
 
 
 def check_kubectl(path: str | None) -> None:

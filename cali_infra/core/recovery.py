@@ -19,7 +19,8 @@ from cali_infra.core.progress import Progress
 from cali_infra.errors import InterruptedError_, OperationError
 
 if TYPE_CHECKING:
-    from cali_infra.adapters.terraform import StateSnapshot, Terraform
+    from cali_infra.adapters.terraform import Terraform
+    from cali_infra.adapters.terraform_state import StateSnapshot
 
 
 class Health(Enum):

@@ -19,10 +19,13 @@ from cali_infra.core.stages import Stage
 from cali_infra.core.workspace import VARIABLES, Workspace
 
 if TYPE_CHECKING:
-    from cali_infra.adapters.terraform import StateSnapshot, Terraform
+    from cali_infra.adapters.terraform import Terraform
     from cali_infra.adapters.terraform_events import Event as TerraformEvent
+    from cali_infra.adapters.terraform_state import StateSnapshot
     from cali_infra.core.recovery import Recovery
+    from cali_infra.core.settings import Settings
 
+LOCAL_STATE = "terraform.tfstate"
 Variables = Callable[[], Mapping[str, object]]
 
 
@@ -179,14 +182,19 @@ class TerraformStage:
         return listen
 
 
-def backend(settings: Any, stack: str) -> dict[str, object]:
+def state_key(settings: Settings, stack: str) -> str:
+    """Where in the bucket a stack's state lies."""
+    return f"{settings.state.prefix}/{settings.environment}/{stack}.tfstate"
+
+
+def backend(settings: Settings, stack: str) -> dict[str, object]:
     """The backend block of a stack: a local file beside it, or S3 with Terraform's own lock file."""
     state = settings.state
     if state.backend == "local":
-        return {"local": {"path": "terraform.tfstate"}}
+        return {"local": {"path": LOCAL_STATE}}
     s3: dict[str, object] = {
         "bucket": state.bucket,
-        "key": f"{state.prefix}/{settings.environment}/{stack}.tfstate",
+        "key": state_key(settings, stack),
         "region": state.region or settings.region,
         "encrypt": True,
         "use_lockfile": True,

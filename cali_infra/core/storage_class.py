@@ -20,7 +20,7 @@ from cali_infra.errors import KubernetesError
 
 DEFAULT = "storageclass.kubernetes.io/is-default-class"
 _BETA_DEFAULT = "storageclass.beta.kubernetes.io/is-default-class"
-_IMMUTABLE = {
+_IMMUTABLE: Mapping[str, Any] = {
     "provisioner": None,
     "parameters": {},
     "reclaimPolicy": "Delete",
