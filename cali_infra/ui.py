@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from cali_infra.core.plans import Action, ResourceChange, StagePlan, StageResult, Status
 from cali_infra.errors import CaliError, RefusedError, SettingsError
@@ -236,25 +236,23 @@ class UI:
         cleaned = [[self._clean(cell) for cell in row] for row in rows]
         name, stream = ("stderr", self._stderr) if self.json_output else ("stdout", self._stdout)
         if not self._is_terminal(stream):
-            lines = [f"{title}\n"] if title else []
-            self._write(stream, "".join(lines) + _aligned([list(columns), *cleaned]))
+            head = f"{self._clean(title)}\n" if title else ""
+            self._write(stream, head + _aligned([list(columns), *cleaned]))
             return
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
         table = Table(
-            box=box.SIMPLE_HEAD if self._unicode(stream) else box.ASCII2,
-            title=title or None,
-            title_justify="left",
-            title_style="bold",
-            header_style="bold",
-            pad_edge=False,
+            box=box.SIMPLE_HEAD if _is_utf(stream) else box.ASCII2, header_style="bold", pad_edge=False
         )
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in cleaned:
             table.add_row(*(Text(cell) for cell in row))
+        if title:
+            # Not Rich's own title: that is wrapped to the width of the columns.
+            self._console(name).print(Text(self._clean(title), "bold"))
         self._console(name).print(table)
 
     # -- a run ------------------------------------------------------------------------------------------
@@ -271,16 +269,14 @@ class UI:
         except ValueError:
             return False
 
-    def _unicode(self, stream: IO[str]) -> bool:
-        return _is_utf(stream)
-
     def _console(self, name: str) -> Console:
         with self._lock:
             if name not in self._consoles:
                 from rich.console import Console
 
+                stream = self._stderr if name == "stderr" else self._stdout
                 self._consoles[name] = Console(
-                    file=self._stderr if name == "stderr" else self._stdout,
+                    file=stream if _is_utf(stream) else cast("IO[str]", _Encodable(stream)),
                     highlight=False,
                     markup=False,
                     emoji=False,
@@ -289,8 +285,7 @@ class UI:
             return self._consoles[name]
 
     def _write(self, stream: IO[str], text: str) -> None:
-        encoding = getattr(stream, "encoding", None) or "utf-8"
-        stream.write(text.encode(encoding, "replace").decode(encoding))
+        _Encodable(stream).write(text)
         stream.flush()
 
     def _clean_document(self, value: Any) -> Any:
@@ -300,6 +295,20 @@ class UI:
             return [self._clean_document(entry) for entry in value]
         # Only secrets are taken out here: JSON escapes control characters by itself.
         return self._redact(value) if isinstance(value, str) else value
+
+
+class _Encodable:
+    """A stream that shows `?` for what its encoding does not have, instead of failing."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        return self._stream.write(text.encode(encoding, "replace").decode(encoding))
 
 
 class LiveTree:

@@ -124,6 +124,15 @@ def shorten(text: str, width: int, ellipsis: str) -> str:
     return set_cell_size(text, room - cell_len(tail)).rstrip() + ellipsis + tail
 
 
+def clip(text: str, width: int, ellipsis: str) -> str:
+    """The text cut at its end to a width in cells: a sentence says most at its start."""
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(text) <= width:
+        return text
+    return set_cell_size(text, max(width - cell_len(ellipsis), 0)).rstrip() + ellipsis
+
+
 @dataclass
 class ResourceLine:
     """A resource that is being worked on; times are the run's own clock, in seconds."""
@@ -150,7 +159,7 @@ class RunView:
     """The state of a run, told by events and drawn on demand; its owner guards it against threads."""
 
     def __init__(self, title: str, stages: Sequence[str], icons: Icons, started: float) -> None:
-        self.title = title
+        self.title = title if icons is UNICODE else title.replace("·", "-")
         self.icons = icons
         self.started = started
         self.stages = {name: StageLine(name) for name in stages}
@@ -196,7 +205,7 @@ class RunView:
         from rich.tree import Tree
 
         head = Text(no_wrap=True, overflow="ellipsis")
-        head.append(shorten(self.title, width - 8, self.icons.ellipsis), "bold")
+        head.append(clip(self.title, width - 8, self.icons.ellipsis), "bold")
         head.append(f"  {duration(now - self.started)}", "dim")
         tree = Tree(head, guide_style="dim")
         names = max((len(name) for name in self.stages), default=0)
@@ -224,9 +233,7 @@ class RunView:
             room = width - text.cell_len - 2
             first = line.result.error.strip().splitlines()[0]
             if room > 12:
-                text.append(
-                    "  " + shorten(first, room, self.icons.ellipsis), "red" if _failed(line) else "dim"
-                )
+                text.append("  " + clip(first, room, self.icons.ellipsis), "red" if _failed(line) else "dim")
         text.rstrip()
         return text
 
