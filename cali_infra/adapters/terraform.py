@@ -13,10 +13,12 @@ import fcntl
 import hashlib
 import json
 import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,9 +39,10 @@ from cali_infra.adapters.terraform_events import (
 from cali_infra.adapters.terraform_state import StateSnapshot
 from cali_infra.core import files
 from cali_infra.core.plans import Action, ResourceChange
-from cali_infra.errors import Diagnostic, InterruptedError_, PreconditionError
+from cali_infra.errors import CaliError, Diagnostic, InterruptedError_, PreconditionError
 
 Watch = Callable[[Event], None]
+Log = Callable[[str], None]
 
 # python-terraform's mark for a flag without a value.
 _FLAG = IsFlagged
@@ -59,7 +62,25 @@ _ACTIONS = {
 }
 # Data sources that are read, and resources that stay as they are.
 _NOTHING = frozenset({"read", "noop", "no-op"})
+# Why Terraform replaces or deletes something, in words for a person; other reasons explain nothing.
+_REASONS = {
+    "tainted": "it is tainted",
+    "cannot_update": "it cannot be changed in place",
+    "requested": "it was asked for",
+    "replace_triggered_by": "something that it hangs on changes",
+    "delete_because_no_resource_config": "it is no longer in the configuration",
+    "delete_because_no_module": "it is no longer in the configuration",
+    "delete_because_each_key": "its key is no longer in the configuration",
+    "delete_because_count_index": "its index is no longer in the configuration",
+}
+_BOOKKEEPING = {
+    "move": "{address}: moved from {previous}",
+    "import": "{address}: imported",
+    "remove": "{address}: forgotten, and left as it is in AWS",
+}
 _INTERRUPTED = "interrupted: waiting for Terraform to finish what is in flight and to write its state"
+# How often a wait for another init looks at the cancel event, in seconds.
+_TICK = 0.1
 
 
 def _look_away(event: Event) -> None:
@@ -102,13 +123,24 @@ class ApplyOutcome:
     warnings: tuple[Diagnostic, ...] = ()
 
 
+class _Arguments(CommandBuilder):  # type: ignore[misc]
+    """python-terraform's builder of argument lists, and nothing else of it.
+
+    Its constructor would read the state file of the current folder, with every secret in it. A mapping among
+    the options would become a readable file with values in it: hand in flags, strings and lists only.
+    """
+
+    def read_state_file(self, file_path: str | None = None) -> None: ...
+
+
 class Terraform:
     """Terraform in folders that hold a root module each; safe to use from several threads.
 
-    `environ` is the whole environment of the children (`os.environ` is never read); `log` the file to which
-    every line is appended, redacted; `redact` takes secrets out of a text. `plugin_cache` is a private folder
-    for providers, shared between stacks: `TF_PLUGIN_CACHE_DIR` in `environ` wins over it. `lock_timeout` is
-    how long to wait for a held state lock, in seconds.
+    `binary` is a name that is looked for in PATH, or a path. `environ` is the whole environment of the
+    children (`os.environ` is never read); `log` the file to which every line is appended, redacted; `redact`
+    takes secrets out of a text. `plugin_cache` is a private folder for providers, shared between stacks:
+    `TF_PLUGIN_CACHE_DIR` in `environ` wins over it. `lock_timeout` is how long to wait for a held state lock,
+    in seconds. Making the object touches nothing.
     """
 
     def __init__(
@@ -121,15 +153,17 @@ class Terraform:
         plugin_cache: Path | None = None,
         lock_timeout: float = 0.0,
     ) -> None:
-        self._binary = binary
-        self._builder = CommandBuilder(terraform_bin_path=binary)
+        # The children run in other folders, where a relative path would lead elsewhere.
+        self._binary = str(Path(binary).expanduser().absolute()) if os.sep in binary else binary
+        self._builder = _Arguments(terraform_bin_path=self._binary)
         self._log = log
         self._redact = redact
         chosen = environ.get("TF_PLUGIN_CACHE_DIR")
-        self._cache = Path(chosen) if chosen else plugin_cache
-        self._environ = child_environment(environ, self._cache)
+        self._cache = Path(chosen).expanduser() if chosen else plugin_cache
+        self._cache_is_ours = not chosen
+        self._environ = child_environment(environ)
+        self._reattached = _reattached(environ)
         self._lock_timeout = f"{lock_timeout:g}s"
-        self._init_lock = threading.Lock()
         self._version_lock = threading.Lock()
         self._version: str | None = None
 
@@ -145,25 +179,20 @@ class Terraform:
 
     def needs_init(self, folder: Path) -> bool:
         """Whether `init` has anything to do here: no process, a few file reads."""
-        return _initialised(folder) != _Initialised(_configuration(folder), _backend(folder), self.version())
+        return _initialised(folder) != self._wanted(folder) or not _providers_there(folder)
 
     def init(self, folder: Path, *, watch: Watch = _look_away, cancel: threading.Event | None = None) -> None:
         """Get the folder ready; one at a time among threads and processes that share the plugin cache.
 
-        Raises ProviderMissingError, InvalidConfigurationError, TerraformError; PreconditionError when the
-        backend is not the one that the folder's state is in.
+        A backend that has changed is taken over where nothing was applied yet. Raises PreconditionError where
+        a state would be left behind, ProviderMissingError, InvalidConfigurationError, TerraformError;
+        InterruptedError_ after `cancel`.
         """
-        wanted = _Initialised(_configuration(folder), _backend(folder), self.version())
-        before = _initialised(folder)
-        if before is not None and before.backend != wanted.backend:
-            raise PreconditionError(
-                f"{folder.name}: its state is kept elsewhere than cali.yaml says",
-                remedy="put `state` in cali.yaml back as it was, or move the state by hand: "
-                f"terraform -chdir={folder} init -migrate-state",
-            )
-        with self._one_at_a_time():
-            self._run(folder, "init", {"no_color": _FLAG}, watch=watch, cancel=cancel, timeout=_INIT)
-        files.write_private(_marker(folder), json.dumps(wanted.__dict__).encode())
+        wanted = self._wanted(folder)
+        options = {"no_color": _FLAG, "reconfigure": _FLAG if _nothing_to_lose(folder) else None}
+        with self._one_at_a_time(cancel):
+            self._run(folder, "init", options, watch=watch, cancel=cancel, timeout=_INIT)
+        files.write_private(_marker(folder), json.dumps(asdict(wanted)).encode())
 
     def validate(self, folder: Path) -> tuple[Diagnostic, ...]:
         """Check the configuration without asking AWS; returns the warnings.
@@ -205,11 +234,12 @@ class Terraform:
         def listen(event: Event) -> None:
             nonlocal summary, outputs_changed
             match event:
-                case PlannedChange(address, _, action, _, _, importing):
-                    if action in _ACTIONS:
-                        changes.append(ResourceChange(address, _ACTIONS[action]))
-                    if importing or (action not in _ACTIONS and action not in _NOTHING):
-                        bookkeeping.append(f"{'import' if importing else action} {address}")
+                case PlannedChange() if event.action in _ACTIONS:
+                    why = (_REASONS[event.reason],) if event.reason in _REASONS else ()
+                    changes.append(ResourceChange(event.address, _ACTIONS[event.action], why))
+                case PlannedChange() if event.action not in _NOTHING:
+                    words = _BOOKKEEPING.get(event.action, "{address}: " + event.action)
+                    bookkeeping.append(words.format(address=event.address, previous=event.previous))
                 case ChangeSummary():
                     summary = event
                 case Outputs() if event.changed:
@@ -265,7 +295,7 @@ class Terraform:
 
     def state(self, folder: Path) -> StateSnapshot:
         """The state as it is now, local or remote; starts no plugin. The folder must be initialised."""
-        run = self._run(folder, "state pull", {}, plain=True, timeout=_QUICK)
+        run = self._run(folder, "state pull", {"no_color": _FLAG}, plain=True, timeout=_QUICK)
         return terraform_state.parse("\n".join(run.lines))
 
     def untaint(self, folder: Path, address: str) -> None:
@@ -273,15 +303,28 @@ class Terraform:
         options = {"no_color": _FLAG, **self._lock_options(True)}
         self._run(folder, "untaint", options, address, timeout=_QUICK)
 
+    def import_(
+        self,
+        folder: Path,
+        address: str,
+        identifier: str,
+        *,
+        watch: Watch = _look_away,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        """Put what exists under management: `identifier` is the provider's name for it, no secret."""
+        options = {"no_color": _FLAG, **self._lock_options(True)}
+        self._run(folder, "import", options, address, identifier, watch=watch, cancel=cancel)
+
     def _ask_version(self) -> str:
+        remedy = "install Terraform 1.11 or newer, or name the program in cali.yaml: terraform_binary"
         try:
-            run = self._run(Path.cwd(), "version", {"json": _FLAG}, plain=True, timeout=_QUICK)
-        except FileNotFoundError:
-            raise PreconditionError(
-                f"{self._binary} is not installed",
-                remedy="install Terraform 1.11 or newer, or name the program in cali.yaml: terraform_binary",
-            ) from None
-        found = str(json.loads("\n".join(run.lines))["terraform_version"])
+            run = self._run(Path.cwd(), "version", {"json": _FLAG}, plain=True, bare=True, timeout=_QUICK)
+            found = str(json.loads("\n".join(run.lines))["terraform_version"])
+        except (FileNotFoundError, PermissionError):
+            raise PreconditionError(f"{self._binary} is not installed", remedy=remedy) from None
+        except (ValueError, KeyError, TypeError, OSError):
+            raise PreconditionError(f"{self._binary} is not Terraform", remedy=remedy) from None
         minimum = MINIMUM_TOFU if "tofu" in Path(self._binary).name else MINIMUM
         if tuple(int(part) for part in found.split("-")[0].split(".")[:2]) < minimum:
             raise PreconditionError(
@@ -293,20 +336,33 @@ class Terraform:
     def _lock_options(self, lock: bool) -> dict[str, Any]:
         return {"lock_timeout": self._lock_timeout} if lock else {"lock": False}
 
+    def _wanted(self, folder: Path) -> _Initialised:
+        return _Initialised(_configuration(folder), self._reattached, self.version())
+
     @contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
+    def _one_at_a_time(self, cancel: threading.Event | None) -> Iterator[None]:
         """Terraform's plugin cache is not safe for two inits at once."""
-        with self._init_lock:
-            if self._cache is None:
-                yield
-                return
-            files.private_folder(self._cache)
-            descriptor = os.open(self._cache / "init.lock", os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                yield
-            finally:
-                os.close(descriptor)
+        if self._cache is None:
+            yield
+            return
+        self._make_cache(self._cache)
+        descriptor = os.open(self._cache / "init.lock", os.O_RDWR | os.O_CREAT, files.PRIVATE_FILE)
+        try:
+            # Each holder opens the file anew, so the lock keeps threads apart as well as processes.
+            while not _locked(descriptor):
+                if cancel is None:
+                    time.sleep(_TICK)
+                elif cancel.wait(_TICK):
+                    raise InterruptedError_("interrupted while waiting for another terraform init")
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _make_cache(self, cache: Path) -> None:
+        if self._cache_is_ours:
+            files.private_folder(cache)
+        else:
+            cache.mkdir(parents=True, exist_ok=True)
 
     def _run(
         self,
@@ -319,12 +375,21 @@ class Terraform:
         timeout: float | None = None,
         good: Sequence[int] = (0,),
         plain: bool = False,
+        bare: bool = False,
         check: bool = True,
     ) -> _Run:
-        """One terraform process. `plain` keeps stdout, which may hold secrets, out of log and events."""
+        """One terraform process. `plain` keeps stdout, which may hold secrets, out of log and events; `bare`
+        writes nothing anywhere.
+        """
+        if cancel is not None and cancel.is_set():
+            raise InterruptedError_(f"interrupted before terraform {command}")
         run = _Run()
         words = self._command(command, options, arguments)
-        with self._appended() as log:
+        environ = self._environ
+        if self._cache is not None and not bare:
+            self._make_cache(self._cache)
+            environ = {**environ, "TF_PLUGIN_CACHE_DIR": str(self._cache)}
+        with self._appended(None if bare else self._log) as log:
             log(f"$ {' '.join(words)}   (in {folder})")
 
             def out(line: str) -> None:
@@ -345,7 +410,7 @@ class Terraform:
             ended = terraform_process.run(
                 words,
                 folder=folder,
-                environ=self._environ,
+                environ=environ,
                 on_out=out,
                 on_err=err,
                 cancel=cancel,
@@ -353,11 +418,12 @@ class Terraform:
                 timeout=timeout,
             )
             log(f"= exit {ended.exit_code}")
-        run.exit_code = ended.exit_code
-        if run.exit_code in good or not check:
+        run.exit_code, run.timed_out = ended.exit_code, ended.timed_out
+        if run.exit_code in good or (not check and not run.timed_out):
             return run
-        if ended.interrupted:
-            raise InterruptedError_(f"terraform {command} was interrupted; its state is written")
+        # A signal that came before Terraform had begun to listen kills it, and then there is nothing to write.
+        if ended.interrupted and (run.exit_code > 0 or run.exit_code == -signal.SIGINT):
+            raise InterruptedError_(f"terraform {command} was interrupted; state and lock are in order")
         raise self._failed(folder, command, run)
 
     def _command(self, command: str, options: Mapping[str, Any], arguments: Sequence[str]) -> list[str]:
@@ -366,16 +432,16 @@ class Terraform:
         return [str(word) for word in self._builder.generate_cmd_string(command, *arguments, **chosen)]
 
     @contextmanager
-    def _appended(self) -> Iterator[Callable[[str], None]]:
-        if self._log is None:
+    def _appended(self, path: Path | None) -> Iterator[Log]:
+        if path is None:
             yield lambda line: None
             return
-        files.private_folder(self._log.parent)
-        descriptor = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, files.PRIVATE_FILE)
+        files.private_folder(path.parent)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, files.PRIVATE_FILE)
         with os.fdopen(descriptor, "a", encoding="utf-8", buffering=1) as file:
             yield lambda line: _append(file, line)
 
-    def _failed(self, folder: Path, command: str, run: _Run) -> Exception:
+    def _failed(self, folder: Path, command: str, run: _Run) -> CaliError:
         return terraform_errors.error(
             terraform_errors.Failure(
                 command=command,
@@ -384,6 +450,7 @@ class Terraform:
                 diagnostics=tuple(run.diagnostics),
                 stderr="\n".join(run.stderr),
                 log=str(self._log or ""),
+                timed_out=run.timed_out,
             )
         )
 
@@ -400,6 +467,7 @@ class _Run:
     stderr: list[str] = field(default_factory=list)
     diagnostics: list[Diagnostic] = field(default_factory=list)
     exit_code: int = 0
+    timed_out: bool = False
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
@@ -408,10 +476,12 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Initialised:
-    """What a folder was initialised for: digests of its configuration and backend, and the version."""
+    """What a folder was initialised for: a digest of its configuration, the providers that run already, and
+    Terraform's version.
+    """
 
     configuration: str
-    backend: str
+    reattached: str
     version: str
 
 
@@ -427,43 +497,69 @@ def _initialised(folder: Path) -> _Initialised | None:
 
 
 def _configuration(folder: Path) -> str:
+    """A digest of what `init` reads. Most files say nothing of providers, modules or backends: a new subnet
+    needs no init.
+    """
     digest = hashlib.sha256()
     for path in sorted([*folder.glob("*.tf"), *folder.glob("*.tf.json")]):
         content = path.read_bytes()
-        # The other files say nothing of providers, modules or backends; a new subnet needs no init.
         if any(word in content for word in (b"required_", b"backend", b"module")):
             digest.update(path.name.encode() + b"\0" + content + b"\0")
     return digest.hexdigest()
 
 
-def _backend(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.tf.json")):
-        block = json.loads(path.read_text()).get("terraform", {}).get("backend")
-        digest.update(json.dumps(block, sort_keys=True).encode())
-    return digest.hexdigest()
+def _providers_there(folder: Path) -> bool:
+    """The folder's providers are links into the plugin cache, which somebody may have cleared."""
+    return all(link.exists() for link in (folder / ".terraform" / "providers").glob("*/*/*/*/*"))
 
 
-def child_environment(environ: Mapping[str, str], cache: Path | None) -> dict[str, str]:
-    """The whole environment of a terraform process.
+def _reattached(environ: Mapping[str, str]) -> str:
+    """The providers that `init` need not install because they run already; their addresses change freely."""
+    try:
+        return ",".join(sorted(json.loads(environ.get("TF_REATTACH_PROVIDERS") or "{}")))
+    except ValueError:
+        return ""
 
-    What would change the arguments, the variables or the place of the state, or mix foreign lines into the
-    output, is taken out.
+
+def _nothing_to_lose(folder: Path) -> bool:
+    """Whether the backend that the folder was initialised for is a local one without a state."""
+    try:
+        backend = json.loads((folder / ".terraform" / "terraform.tfstate").read_text())["backend"]
+        if backend["type"] != "local":
+            return False
+        state = folder / (backend["config"]["path"] or "terraform.tfstate")
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
+    try:
+        return terraform_state.parse(state.read_text()).empty
+    except FileNotFoundError:
+        return True
+    except CaliError:
+        return False
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a terraform process, without the plugin cache.
+
+    Taken out is what would change arguments, variables or the place of the state behind cali's back
+    (TF_CLI_ARGS*, TF_VAR_*, TF_WORKSPACE, TF_DATA_DIR), and TF_LOG*: it mixes foreign lines into stderr and
+    writes requests, with the passwords in them, to a file of its own.
     """
     kept = {
         name: value
         for name, value in environ.items()
-        if not name.startswith(("TF_CLI_ARGS", "TF_VAR_")) and name not in _REMOVED
+        if not name.startswith(("TF_CLI_ARGS", "TF_VAR_", "TF_LOG"))
+        and name not in ("TF_WORKSPACE", "TF_DATA_DIR", "TF_PLUGIN_CACHE_DIR")
     }
     kept |= {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1"}
-    if cache is not None:
-        files.private_folder(cache)
-        kept["TF_PLUGIN_CACHE_DIR"] = str(cache)
     # Decoding the AWS provider's schema is bound by garbage collection: a fifth less time for some memory.
     kept.setdefault("GOGC", "400")
     return kept
-
-
-_REMOVED = frozenset(
-    {"TF_LOG", "TF_LOG_CORE", "TF_LOG_PROVIDER", "TF_LOG_PATH", "TF_WORKSPACE", "TF_DATA_DIR"}
-)

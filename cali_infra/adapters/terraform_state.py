@@ -17,14 +17,6 @@ FORMAT = 4
 
 
 @dataclass(frozen=True)
-class Output:
-    """One output's value in Python's types; `repr` never shows it."""
-
-    value: Any = field(repr=False)
-    sensitive: bool = False
-
-
-@dataclass(frozen=True)
 class StateResource:
     """One instance of a resource: `address` as plans name it, `mode` managed or data.
 
@@ -91,11 +83,15 @@ def parse(text: str) -> StateSnapshot:
             f"the state has format {version}; cali reads format {FORMAT}",
             remedy="use the cali and the Terraform version that wrote it, or upgrade cali",
         )
+    lineage = str(raw.get("lineage") or "")
+    if not lineage:
+        # A remote backend answers for a state that nobody has written yet; a lineage comes with the first write.
+        return StateSnapshot()
     outputs = raw.get("outputs") or {}
     return StateSnapshot(
         exists=True,
         serial=int(raw.get("serial", 0)),
-        lineage=str(raw.get("lineage", "")),
+        lineage=lineage,
         terraform_version=str(raw.get("terraform_version", "")),
         outputs={name: entry.get("value") for name, entry in outputs.items()},
         sensitive=frozenset(name for name, entry in outputs.items() if entry.get("sensitive")),
