@@ -35,7 +35,7 @@ class Kustomize:
         # libyaml, where PyYAML was built with it, is ten times as fast.
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
-            found = list(yaml.load_all(self._run(folder), Loader=loader))  # noqa: S506 - both are safe loaders
+            found = list(yaml.load_all(self._run(folder), Loader=loader))
         except yaml.YAMLError as error:
             raise KustomizeError(
                 f"{folder}: `{self._binary} kustomize` did not print YAML: {error}",
@@ -46,7 +46,7 @@ class Kustomize:
     def _run(self, folder: Path) -> str:
         command = [self._binary, "kustomize", str(folder)]
         try:
-            done = subprocess.run(  # noqa: S603 - a fixed command, without a shell
+            done = subprocess.run(
                 command,
                 env=dict(self._environ),
                 stdin=subprocess.DEVNULL,

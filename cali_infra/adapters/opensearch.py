@@ -1,0 +1,284 @@
+"""The one door to an OpenSearch domain, on opensearch-py.
+
+It owns the connection, its bounded retries and the typed error; bodies go out and come back as the REST API
+carries them. What an index template or a role has to say is `core/index.py`'s.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from cali_infra.errors import OpenSearchError
+
+if TYPE_CHECKING:
+    import opensearchpy
+    from pydantic import SecretStr
+    from tenacity import RetryCallState
+
+# One request, in seconds.
+TIMEOUT = 30.0
+# For how many seconds a domain that is busy or cannot be reached is asked again.
+PATIENCE = 60.0
+_BUSY = frozenset({429, 502, 503, 504})
+_SECURITY = "/_plugins/_security/api"
+_RETENTION = "/_plugins/_ism"
+
+Body = dict[str, Any]
+
+
+class _TryAgainError(Exception):
+    """A request that may well work when it is sent again; carries the error to raise when it does not."""
+
+    def __init__(self, error: OpenSearchError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class OpenSearch:
+    """A connection to one domain as one user; safe to use from several threads.
+
+    `endpoint` is `host` or `host:port`, always spoken to over https; `ca_file` the authority behind its
+    certificate, where that is none of the public ones.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        user: str,
+        password: SecretStr,
+        ca_file: Path | None = None,
+        *,
+        patience: float = PATIENCE,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        host, _, port = endpoint.partition(":")
+        self.endpoint = endpoint
+        self._host, self._port = host, int(port or 443)
+        self._user, self._password = user, password
+        self._ca_file = ca_file
+        self._patience, self._clock, self._sleep, self._jitter = patience, clock, sleep, jitter
+        self._client = self._connect(user, password)
+
+    def info(self) -> Body:
+        """What the domain says of itself: its name and version."""
+        return self._request("GET", "/")
+
+    def health(self) -> str:
+        """green, yellow or red."""
+        return str(self._request("GET", "/_cluster/health")["status"])
+
+    def accepts(self, user: str, password: SecretStr) -> bool:
+        """Whether the domain lets this user in with this password; one request."""
+        try:
+            self._request("GET", "/", client=self._connect(user, password))
+        except OpenSearchError as error:
+            # Who is let in but may not ask for the version has the right password.
+            if error.status in (401, 403):
+                return error.status == 403
+            raise
+        return True
+
+    def template(self, name: str) -> Body | None:
+        """The index template of this name, or None."""
+        found = self._find(f"/_index_template/{_path(name)}")
+        templates = (found or {}).get("index_templates") or []
+        return templates[0]["index_template"] if templates else None
+
+    def put_template(self, name: str, body: Body) -> None:
+        """Make or replace an index template; indices that exist keep what they were made with."""
+        self._request("PUT", f"/_index_template/{_path(name)}", body)
+
+    def policy(self, name: str) -> tuple[Body, dict[str, int]] | None:
+        """The index state policy of this name with the version that a replacement has to name, or None."""
+        found = self._find(f"{_RETENTION}/policies/{_path(name)}")
+        if found is None:
+            return None
+        version = {"if_seq_no": int(found["_seq_no"]), "if_primary_term": int(found["_primary_term"])}
+        return found["policy"], version
+
+    def put_policy(self, name: str, policy: Body, version: dict[str, int] | None = None) -> None:
+        """Make an index state policy, or replace the one of this version."""
+        self._request("PUT", f"{_RETENTION}/policies/{_path(name)}", {"policy": policy}, version)
+
+    def role(self, name: str) -> Body | None:
+        """The role of this name, or None."""
+        return self._named(f"{_SECURITY}/roles/{_path(name)}", name)
+
+    def put_role(self, name: str, body: Body) -> None:
+        """Make or replace a role."""
+        self._request("PUT", f"{_SECURITY}/roles/{_path(name)}", body)
+
+    def role_mapping(self, role: str) -> Body | None:
+        """Who has this role, or None."""
+        return self._named(f"{_SECURITY}/rolesmapping/{_path(role)}", role)
+
+    def put_role_mapping(self, role: str, body: Body) -> None:
+        """Say who has a role, instead of whoever had it."""
+        self._request("PUT", f"{_SECURITY}/rolesmapping/{_path(role)}", body)
+
+    def user(self, name: str) -> Body | None:
+        """The internal user of this name, without its password, or None."""
+        return self._named(f"{_SECURITY}/internalusers/{_path(name)}", name)
+
+    def put_user(self, name: str, password: SecretStr, body: Body) -> None:
+        """Make or replace an internal user."""
+        filled = {**body, "password": password.get_secret_value()}
+        self._request("PUT", f"{_SECURITY}/internalusers/{_path(name)}", filled)
+
+    # -- requests ---------------------------------------------------------------------------------------
+
+    def _named(self, path: str, name: str) -> Body | None:
+        found = self._find(path)
+        return None if found is None else found.get(name)
+
+    def _find(self, path: str) -> Body | None:
+        try:
+            return self._request("GET", path)
+        except OpenSearchError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: Body | None = None,
+        params: dict[str, int] | None = None,
+        *,
+        client: opensearchpy.OpenSearch | None = None,
+    ) -> Body:
+        from tenacity import Retrying, retry_if_exception_type
+
+        started = self._clock()
+
+        def give_up(state: RetryCallState) -> bool:
+            return self._clock() - started + state.upcoming_sleep > self._patience
+
+        def wait(state: RetryCallState) -> float:
+            return float(min(0.5 * 2 ** (state.attempt_number - 1), 10.0) * (0.5 + self._jitter() / 2))
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(_TryAgainError),
+            stop=give_up,
+            wait=wait,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            return retrying(self._once, client or self._client, method, path, body, params)
+        except _TryAgainError as again:
+            raise again.error from again.__cause__
+
+    def _once(
+        self,
+        client: opensearchpy.OpenSearch,
+        method: str,
+        path: str,
+        body: Body | None,
+        params: dict[str, int] | None,
+    ) -> Body:
+        from opensearchpy import exceptions
+
+        try:
+            answer = client.transport.perform_request(method, path, params=params, body=body)
+        except exceptions.SSLError as error:
+            raise self._unsafe(error) from error
+        except exceptions.ConnectionError as error:
+            raise _TryAgainError(self._unreachable(error)) from error
+        except exceptions.TransportError as error:
+            refused = self._refused(error, method, path)
+            if error.status_code in _BUSY:
+                raise _TryAgainError(refused) from error
+            raise refused from error
+        except exceptions.SerializationError as error:
+            raise OpenSearchError(
+                f"{self.endpoint} answered {method} {path} with something other than JSON",
+                remedy="check that the endpoint is an OpenSearch domain and no proxy answers for it",
+            ) from error
+        return answer if isinstance(answer, dict) else {}
+
+    def _connect(self, user: str, password: SecretStr) -> opensearchpy.OpenSearch:
+        import opensearchpy
+
+        class QuietConnection(opensearchpy.Urllib3HttpConnection):
+            """Says nothing by itself: bodies hold passwords, and a 404 is an answer, no warning."""
+
+            def log_request_success(self, *args: Any, **kwargs: Any) -> None: ...
+
+            def log_request_fail(self, *args: Any, **kwargs: Any) -> None: ...
+
+        return opensearchpy.OpenSearch(
+            hosts=[{"host": self._host, "port": self._port}],
+            http_auth=(user, password.get_secret_value()),
+            connection_class=QuietConnection,
+            use_ssl=True,
+            verify_certs=True,
+            ca_certs=str(self._ca_file) if self._ca_file else None,
+            timeout=TIMEOUT,
+            # Retries are counted in one place, above.
+            max_retries=0,
+            retry_on_timeout=False,
+        )
+
+    def _unsafe(self, error: Exception) -> OpenSearchError:
+        return OpenSearchError(
+            f"the certificate of {self.endpoint} is not trusted: {_words(error)}",
+            remedy="check that nothing between here and the domain opens TLS, and that the endpoint is the "
+            "domain's own",
+        )
+
+    def _unreachable(self, error: Exception) -> OpenSearchError:
+        return OpenSearchError(
+            f"the domain at {self.endpoint} cannot be reached: {_words(error)}",
+            remedy="check that the domain is active and that your address is in allowed_cidrs of cali.yaml",
+        )
+
+    def _refused(self, error: Any, method: str, path: str) -> OpenSearchError:
+        status = int(error.status_code)
+        if status == 401:
+            return OpenSearchError(
+                f"the domain at {self.endpoint} does not accept the password of {self._user}",
+                status=status,
+                remedy="opensearch.master_password of secrets.yaml is not what the domain has: put the right one "
+                "there, or run `cali up search` to give the domain this one",
+            )
+        text = (
+            f"the domain at {self.endpoint} refused {method} {path}: {status} {_reason(error.info)}".rstrip()
+        )
+        if status == 403:
+            return OpenSearchError(
+                text,
+                status=status,
+                remedy="check that your address is in allowed_cidrs of cali.yaml (then run `cali up search`), and "
+                f"that {self._user} may do this",
+            )
+        remedy = "run the command again in a moment" if status in _BUSY or status >= 500 else ""
+        return OpenSearchError(text, status=status, remedy=remedy)
+
+
+def _path(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _words(error: Any) -> str:
+    """What went wrong, without the client's own frame around it."""
+    return str(getattr(error, "info", None) or getattr(error, "error", None) or error).strip()[:300]
+
+
+def _reason(info: Any) -> str:
+    """The reason in an answer: the security API says `message` or `reason`, the others an `error` object."""
+    if isinstance(info, dict):
+        error = info.get("error")
+        if isinstance(error, dict):
+            return str(error.get("reason") or error.get("type") or "")
+        found = info.get("message") or info.get("Message") or info.get("reason") or error
+        return str(found or "")
+    return str(info or "").strip()[:300]
