@@ -15,10 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cali_infra.core import files
+from cali_infra.core import assets, files
+from cali_infra.core.index import WRITER
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
+
+    from cali_infra.core.secrets import Secrets
+    from cali_infra.core.settings import Settings
 
 Object = dict[str, Any]
 
@@ -63,15 +67,35 @@ class FluentBit:
         return hmac.new(key, said, hashlib.sha256).hexdigest()[:16]
 
 
-def render(
-    fluent_bit: FluentBit, *, source: Path, folder: Path, kustomize: Callable[[Path], Sequence[Object]]
+def objects(
+    folder: Path,
+    *,
+    settings: Settings,
+    secrets: Secrets,
+    endpoint: str,
+    render: Callable[[Path], Sequence[Object]],
 ) -> list[Object]:
-    """The objects of the stage: the kustomization in `source`, rendered in its copy in `folder`, and the Secret.
+    """The objects of the stage: `k8s/fluent-bit`, rendered in a copy in `folder`, and the Secret.
 
-    Raises what `kustomize` raises.
+    `endpoint` is the domain's `host` or `host:port`. Raises what `render` raises.
     """
+    fluent_bit = FluentBit(
+        cluster_name=settings.cluster_name,
+        endpoint=endpoint,
+        index_prefix=settings.logging.index_prefix,
+        user=WRITER,
+        password=secrets.opensearch.writer_password,
+        revision_key=secrets.opensearch.master_password,
+    )
+    return build(fluent_bit, source=assets.folder("k8s") / "fluent-bit", folder=folder, render=render)
+
+
+def build(
+    fluent_bit: FluentBit, *, source: Path, folder: Path, render: Callable[[Path], Sequence[Object]]
+) -> list[Object]:
+    """The objects that the kustomization in `source` makes of these settings, and the Secret."""
     _copy(source, folder, fluent_bit.settings())
-    objects = [*kustomize(folder)]
+    objects = [*render(folder)]
     for obj in objects:
         if obj["kind"] == "DaemonSet":
             # Variables from a Secret are read when a container starts: a new password has to roll the pods.

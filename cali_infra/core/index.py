@@ -20,6 +20,9 @@ from cali_infra.errors import InterruptedError_
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
+    from cali_infra.core.secrets import Secrets
+    from cali_infra.core.settings import Settings
+
 Body = dict[str, Any]
 
 WRITER = "cali-writer"
@@ -143,12 +146,23 @@ class _Step:
 
 
 class IndexWork:
-    """The work of the stage `index`; satisfies `cluster_stages.Work`."""
+    """The work of the stage `index`; satisfies `cluster_stages.Work`.
 
-    def __init__(self, stage: str, domain: Domain, wanted: Index) -> None:
-        self._stage = stage
-        self._domain = domain
-        self._wanted = wanted
+    `connect` opens the domain as a user with a password.
+    """
+
+    def __init__(
+        self, connect: Callable[[str, SecretStr], Domain], settings: Settings, secrets: Secrets
+    ) -> None:
+        self._stage = "index"
+        self._domain = connect(settings.search.master_username, secrets.opensearch.master_password)
+        self._wanted = Index(
+            prefix=settings.logging.index_prefix,
+            retention_days=settings.logging.retention_days,
+            data_nodes=settings.search.instance_count,
+            writer_password=secrets.opensearch.writer_password,
+            reader_password=secrets.opensearch.reader_password,
+        )
 
     def exists(self) -> bool:
         return self._domain.template(self._wanted.prefix) is not None
