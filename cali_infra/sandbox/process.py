@@ -297,9 +297,13 @@ def _reap(pid: int) -> None:
         os.waitpid(pid, 0)
 
 
+def missing_packages(find: Callable[[str], object | None] = find_spec) -> list[str]:
+    """The distributions that the sandbox needs and that are not installed, found without importing any."""
+    return sorted({package for module, package in _PACKAGES.items() if find(module) is None})
+
+
 def _check_packages() -> None:
-    missing = sorted({package for module, package in _PACKAGES.items() if find_spec(module) is None})
-    if missing:
+    if missing := missing_packages():
         raise SandboxError(
             f"the sandbox needs packages that are not installed: {', '.join(missing)}",
             remedy="pip install 'cali-infra[sandbox]'",
