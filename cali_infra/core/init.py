@@ -9,21 +9,29 @@ from __future__ import annotations
 import base64
 import json
 import string
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import yaml
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
-from cali_infra.core import files, principals, secrets, settings
-from cali_infra.errors import PreconditionError, SettingsError, SettingsProblem
+from cali_infra.core import files, secrets, settings
+from cali_infra.errors import PreconditionError
 
-IGNORED = ("secrets.yaml", "*.tfvars", "*.tfvars.json", ".cali/")
-# Special characters that mean nothing in YAML, a URL, a shell or an .env file.
+IGNORED = (secrets.FILE, ".cali/", "*.tfvars", "*.tfvars.json")
+# Written out even where they are the default: another default in a later cali must not move what is built.
+_WRITTEN_OUT = frozenset(
+    {
+        *("project", "environment", "region", "allowed_cidrs"),
+        *("network.cidr", "eks.version", "search.engine_version", "search.master_username"),
+    }
+)
+# They mean nothing in YAML, a URL, a shell or an .env file.
 _SPECIAL = "-_.~"
-_ALPHABET = string.ascii_letters + string.digits + _SPECIAL
+_ALPHANUMERIC = string.ascii_letters + string.digits
 _PASSWORD_LENGTH = 28
 
 
@@ -53,134 +61,154 @@ class Outcome:
     ignored: tuple[str, ...]
 
 
+def existing(folder: Path) -> tuple[Path, ...]:
+    """Which of the two files are there.
+
+    Raises PreconditionError when both are: there is nothing to make then.
+    """
+    there = tuple(path for name in (settings.FILE, secrets.FILE) if (path := folder / name).exists())
+    if len(there) == 2:
+        raise PreconditionError(
+            f"{settings.FILE} and {secrets.FILE} are in {folder} already",
+            remedy="edit them, or move one away to have it made anew; nothing was written",
+        )
+    return there
+
+
 def create(folder: Path, answers: Answers, random: Random) -> Outcome:
     """Write what is missing of `cali.yaml` and `secrets.yaml`, whole and valid, and complete `.gitignore`.
 
-    Raises PreconditionError when both files are there, and SettingsError when an answer is no valid value;
-    nothing is written then.
+    Raises PreconditionError when both files are there, and SettingsError with every answer that is no valid
+    value; nothing is written then.
     """
-    wanted = {
+    there = existing(folder)
+    made = {
         folder / settings.FILE: (settings_text(answers.settings), 0o644),
         folder / secrets.FILE: (secrets_text(answers, random), files.PRIVATE_FILE),
     }
-    there = tuple(path for path in wanted if path.exists())
-    if len(there) == len(wanted):
-        raise PreconditionError(
-            f"{folder} holds cali.yaml and secrets.yaml already",
-            remedy="edit them, or remove one to have it made anew; nothing was written",
-        )
-    check(answers)
+    _check(*(text for text, _ in made.values()))
     folder.mkdir(parents=True, exist_ok=True)
+    # First what keeps the secrets out of Git, then the secrets.
     ignored = _complete_gitignore(folder / ".gitignore")
-    missing = {path: made for path, made in wanted.items() if path not in there}
+    missing = {path: one for path, one in made.items() if path not in there}
     for path, (text, mode) in missing.items():
         files.write_new(path, text.encode(), mode)
     return Outcome(tuple(missing), there, ignored)
 
 
-def check(answers: Answers) -> None:
-    """Raises SettingsError with every answer that is no valid value."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        files.write_private(folder / settings.FILE, settings_text(answers.settings).encode())
-        settings.load_settings(folder, {})
-    problems = [
-        SettingsProblem(secrets.FILE, "principals", f"{arn!r}: {found}")
-        for arn in answers.principals
-        if isinstance(found := principals.examine(arn), principals.Rejection)
-    ]
-    if problems:
-        raise SettingsError(problems)
+def check(answers: Answers, random: Random) -> None:
+    """Raises SettingsError with every answer that is no valid value; writes nothing that stays."""
+    _check(settings_text(answers.settings), secrets_text(answers, random))
 
 
 def password(random: Random, length: int = _PASSWORD_LENGTH) -> str:
-    """A password with upper case, lower case, digit and special character, that starts with a letter."""
+    """A password that meets OpenSearch's policy, starts with a letter and needs no quoting anywhere."""
     while True:
-        found = "".join(random.choice(_ALPHABET) for _ in range(length))
+        found = "".join(random.choice(_ALPHANUMERIC + _SPECIAL) for _ in range(length))
         kinds = (string.ascii_uppercase, string.ascii_lowercase, string.digits, _SPECIAL)
-        if found[0].isalpha() and all(any(c in kind for c in found) for kind in kinds):
+        # `~` is special to a shell at the end of a word only, `.` to a sentence.
+        ends = found[0].isalpha() and found[-1].isalnum()
+        if ends and all(any(character in kind for character in found) for kind in kinds):
             return found
 
 
 def settings_text(values: Mapping[str, Any]) -> str:
-    """A `cali.yaml` with every key, its description and its value: the given one or the default."""
+    """A `cali.yaml` with every key, its description and its default; `values` take the defaults' places."""
     head = (
-        "# Settings of the platform: commit this file. Passwords and ARNs are in secrets.yaml, which stays here.",
-        "# A key that is taken out gets its default back.",
+        "# The settings of the platform. Commit this file; passwords and teammates are in secrets.yaml.",
+        "# A key behind a # has its default: take the # away to change it.",
+        "",
     )
-    return "\n".join([*head, "", *_section(settings.Settings, values, "", "")]) + "\n"
-
-
-def _section(model: type[BaseModel], values: Mapping[str, Any], path: str, pad: str) -> Iterator[str]:
-    for name, info in model.model_fields.items():
-        key = f"{path}{name}"
-        nested = info.annotation
-        if isinstance(nested, type) and issubclass(nested, BaseModel):
-            yield from ("", f"# {info.description}", f"{name}:")
-            yield from _section(nested, values, f"{key}.", pad + "  ")
-        else:
-            yield f"{pad}# {info.description}"
-            yield f"{pad}{name}: {_yaml(values.get(key, _default(info)))}".rstrip()
-
-
-def _default(info: FieldInfo) -> Any:
-    return info.get_default(call_default_factory=True)
-
-
-def _yaml(value: Any) -> str:
-    # JSON is YAML, and quotes whatever YAML might take for something else.
-    if value is None:
-        return ""
-    if isinstance(value, str) and value.replace("-", "").replace("_", "").isalpha():
-        return value
-    return json.dumps(value, ensure_ascii=False)
+    return "\n".join([*head, *_section(settings.Settings, values, ())]) + "\n"
 
 
 def secrets_text(answers: Answers, random: Random) -> str:
     """A `secrets.yaml` with a strong password wherever one is needed."""
 
-    def key(size: int) -> str:
-        return base64.urlsafe_b64encode(random.randbytes(size)).decode()
-
     def plain(size: int) -> str:
-        return "".join(random.choice(string.ascii_letters + string.digits) for _ in range(size))
+        return "".join(random.choice(_ALPHANUMERIC) for _ in range(size))
 
-    made: dict[tuple[str, str], Callable[[], str]] = {
-        ("airflow", "fernet_key"): lambda: key(32),
-        ("airflow", "api_secret_key"): lambda: plain(64),
-        ("airflow", "jwt_secret"): lambda: plain(64),
-        ("milvus", "minio_access_key"): lambda: plain(20),
-        ("milvus", "minio_secret_key"): lambda: plain(40),
+    special: dict[str, Callable[[], str]] = {
+        "airflow.fernet_key": lambda: base64.urlsafe_b64encode(random.randbytes(32)).decode(),
+        "airflow.api_secret_key": lambda: plain(64),
+        "airflow.jwt_secret": lambda: plain(64),
+        "milvus.minio_access_key": lambda: plain(20),
+        "milvus.minio_secret_key": lambda: plain(40),
     }
     lines = [
-        "# Passwords and principals: never commit this file; keep a copy in the team's password manager.",
+        "# Passwords and teammates. Never commit this file; keep a copy in the team's password manager.",
+        "# Its mode is 0600: cali refuses to read it when others on this machine can.",
         "",
-        "# Who gets into the cluster: arn, name, level (admin, edit or view), namespaces, until.",
+        "# Who gets into the cluster. Besides its arn an entry may have:",
+        *(
+            f"#   {name}: {info.description}"
+            for name, info in secrets.Principal.model_fields.items()
+            if name != "arn"
+        ),
         "principals:" if answers.principals else "principals: []",
         *(f"  - arn: {json.dumps(arn)}" for arn in answers.principals),
-        "",
     ]
     for name, info in secrets.Secrets.model_fields.items():
         section = info.annotation
-        if not (isinstance(section, type) and issubclass(section, BaseModel)) or name == "gitsync":
+        if name == "gitsync" or not (isinstance(section, type) and issubclass(section, BaseModel)):
             continue
-        lines += [f"# {info.description}", f"{name}:"]
-        for key_name, entry in section.model_fields.items():
-            value = made.get((name, key_name), lambda: password(random))()
-            lines += [f"  # {entry.description}", f"  {key_name}: {json.dumps(value)}"]
-        lines.append("")
-    lines += ["# Where Airflow's DAGs are; without a URL Airflow runs with GitSync off.", "gitsync:"]
-    lines.append(f"  url: {json.dumps(answers.gitsync_url)}" if answers.gitsync_url else "  url:")
-    return "\n".join([*lines, "  # ssh_key: |-", "  # known_hosts: |-", ""])
+        lines += ["", f"# {info.description}", f"{name}:"]
+        for key, entry in section.model_fields.items():
+            value = special.get(f"{name}.{key}", lambda: password(random))()
+            lines += [f"  # {entry.description}", f"  {key}: {json.dumps(value)}"]
+    lines += ["", "# Where Airflow's DAGs are; without a URL Airflow runs with GitSync off", "gitsync:"]
+    for key, entry in secrets.GitSyncSecrets.model_fields.items():
+        lines.append(f"  # {entry.description}")
+        given = answers.gitsync_url if key == "url" else None
+        example = (entry.examples or [""])[0] if key != "ssh_key" else "|-"
+        lines.append(f"  {key}: {json.dumps(given)}" if given else f"  # {key}: {example}")
+        if key == "ssh_key":
+            lines += [
+                "  #   -----BEGIN OPENSSH PRIVATE KEY-----",
+                "  #   ...",
+                "  #   -----END OPENSSH PRIVATE KEY-----",
+            ]
+    return "\n".join([*lines, ""])
+
+
+def _section(model: type[BaseModel], values: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    pad = "  " * len(path)
+    for name, info in model.model_fields.items():
+        here = (*path, name)
+        nested = info.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            yield from ("", f"{pad}# {info.description}", f"{pad}{name}:")
+            yield from _section(nested, values, here)
+            continue
+        key = ".".join(here)
+        value = values.get(key, info.get_default(call_default_factory=True))
+        hidden = "" if key in values or key in _WRITTEN_OUT else "# "
+        if hidden and not value and not isinstance(value, bool) and info.examples:
+            # An empty default says little: an example shows the form.
+            value = info.examples[0]
+        yield f"{pad}# {info.description}"
+        yield f"{pad}{hidden}{name}: {_yaml(value)}"
+
+
+def _yaml(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _check(settings_yaml: str, secrets_yaml: str) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        files.write_private(folder / settings.FILE, settings_yaml.encode())
+        files.write_private(folder / secrets.FILE, secrets_yaml.encode())
+        settings.load_settings(folder, {})
+        secrets.load_secrets(folder, {})
 
 
 def _complete_gitignore(path: Path) -> tuple[str, ...]:
-    text = path.read_text() if path.exists() else ""
-    there = {line.strip().rstrip("/") for line in text.splitlines()}
-    missing = tuple(line for line in IGNORED if line.rstrip("/") not in there)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    there = {line.strip().strip("/") for line in text.splitlines()}
+    missing = tuple(line for line in IGNORED if line.strip("/") not in there)
     if missing:
         gap = "\n" if text and not text.endswith("\n") else ""
-        path.write_text(f"{text}{gap}" + "".join(f"{line}\n" for line in missing))
+        path.write_text(f"{text}{gap}" + "".join(f"{line}\n" for line in missing), encoding="utf-8")
     return missing
