@@ -54,6 +54,9 @@ def up(
             report = deployment.up(chosen, approve, allow_replace or [])
         if options.json_output:
             ui.json(run_document(report, platform.settings.environment))
+        if any(stage.name == "access" for stage in chosen):
+            for warning in platform.inputs.access().warnings:
+                ui.warn(warning)
         changed = (
             "everything is as it should be" if report.changed else "no changes: everything is up to date"
         )

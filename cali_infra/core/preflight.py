@@ -57,7 +57,7 @@ def check_address(settings: Settings, public_address: Callable[[], str]) -> None
                 SettingsProblem(
                     "cali.yaml",
                     "allowed_cidrs",
-                    f"your address {address} is not covered, so cali could reach neither the cluster nor the domain",
+                    f"your address {address} is not covered, cali could reach neither cluster nor domain",
                     f"[{address}/32]",
                 )
             ]

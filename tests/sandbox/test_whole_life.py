@@ -1,0 +1,350 @@
+"""The life of one environment, from its first `up` to its `down`, as one story in the order of this file.
+
+A whole `up` takes a minute, so the story is told once: the first run is interrupted, the second fails, the third
+goes on from there, and what stands then is looked at from every side.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cali_infra.core.stages import STAGES
+
+from .conftest import JIN, MINA, SENTINEL, Project
+
+pytestmark = pytest.mark.sandbox
+
+NAMES = [stage.name for stage in STAGES]
+ADDONS = {"vpc-cni", "kube-proxy", "coredns", "aws-ebs-csi-driver", "eks-pod-identity-agent"}
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder with its content, but for logs and what Terraform caches."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not path.is_symlink()
+        and not {".terraform", "plugins", "logs"} & set(path.relative_to(folder).parts)
+        and path.name != "cali.lock"
+    }
+
+
+def test_wrong_settings_touch_nothing(project: Project) -> None:
+    before = (project.folder / "cali.yaml").read_text()
+    project.settings(regoin="ap-northeast-2", eks={"min_nodes": 9})
+
+    ran = project.cali("up", "--yes")
+
+    assert ran.code == 2
+    assert not ran.document["ok"]
+    assert ran.document["error"]["code"] == "invalid-settings"
+    assert "regoin" in ran.document["error"]["message"]
+    assert "region" in ran.document["error"]["message"]
+    assert "min_nodes" in ran.err or "max_nodes" in ran.err
+    assert not (project.folder / ".cali").exists()
+    (project.folder / "cali.yaml").write_text(before)
+
+
+def test_ctrl_c_while_the_cluster_is_made_ends_cleanly(project: Project) -> None:
+    assert project.cali("sandbox", "start").code == 0
+    project.control("delays", {"cluster_create": 12})
+    eks = project.aws("eks")
+
+    run = project.start("up", "--yes")
+    project.interrupt(run, lambda: bool(eks.list_clusters()["clusters"]))
+    ran = project.finish(run)
+
+    assert ran.code == 130, ran.err
+    assert ran.stages["network"] == "applied"
+    assert ran.stages["eks"] == "failed"
+    assert ran.stages["logging"] == "skipped"
+    state = json.loads((project.workspace / "terraform/eks/terraform.tfstate").read_text())
+    (cluster,) = [r for r in state["resources"] if r["type"] == "aws_eks_cluster"]
+    assert cluster["instances"][0]["status"] == "tainted"
+    assert not list(project.workspace.glob("terraform/*/.terraform.tfstate.lock.info"))
+    assert not list((project.workspace / "plans").iterdir())
+
+
+def test_the_next_up_waits_for_that_cluster_and_a_failing_stage_stops_only_what_needs_it(
+    project: Project,
+) -> None:
+    project.control(
+        "faults",
+        {
+            "service": "eks",
+            "operation": "CreateNodegroup",
+            "code": "InvalidRequestException",
+            "message": "no capacity today",
+        },
+    )
+    made = project.aws("eks").describe_cluster(name="cali-default")["cluster"]["createdAt"]
+
+    ran = project.cali("up", "--yes")
+
+    assert ran.code == 1, ran.err
+    assert "untainted" in ran.err
+    assert project.aws("eks").describe_cluster(name="cali-default")["cluster"]["createdAt"] == made
+    stages = ran.stages
+    assert stages["network"] == "unchanged"
+    assert stages["eks"] == "failed"
+    assert stages["search"] in ("applied", "unchanged")
+    assert stages["index"] == "applied"
+    for name in ("access", "autoscaler", "storage", "logging"):
+        assert stages[name] == "skipped"
+    (eks,) = [stage for stage in ran.document["stages"] if stage["name"] == "eks"]
+    assert "no capacity today" in eks["error"]
+    assert "run `cali up` again" in ran.err
+
+
+def test_a_run_with_json_output_prints_the_whole_document(project: Project) -> None:
+    """And the third `up` goes on from there."""
+    ran = project.cali("up", "--yes")
+
+    assert ran.code == 0, ran.err
+    assert ran.document["ok"]
+    assert ran.document["env"] == "default"
+    assert [stage["name"] for stage in ran.document["stages"]] == NAMES
+    stages = ran.stages
+    assert stages["network"] == stages["search"] == stages["index"] == "unchanged"
+    for name in ("eks", "access", "autoscaler", "storage", "logging"):
+        assert stages[name] == "applied"
+    for stage in ran.document["stages"]:
+        assert set(stage) == {"name", "status", "seconds", "add", "change", "destroy", "error"}
+
+
+def test_what_stands_in_aws(project: Project) -> None:
+    eks = project.aws("eks")
+    cluster = eks.describe_cluster(name="cali-default")["cluster"]
+    assert cluster["status"] == "ACTIVE"
+    assert cluster["accessConfig"]["authenticationMode"] == "API"
+    assert cluster["encryptionConfig"][0]["resources"] == ["secrets"]
+    assert cluster["resourcesVpcConfig"]["endpointPublicAccess"] is False
+    (group,) = eks.list_nodegroups(clusterName="cali-default")["nodegroups"]
+    described = eks.describe_nodegroup(clusterName="cali-default", nodegroupName=group)["nodegroup"]
+    assert described["status"] == "ACTIVE"
+    assert described["launchTemplate"]["id"]
+    assert set(eks.list_addons(clusterName="cali-default")["addons"]) == ADDONS
+    entries = set(eks.list_access_entries(clusterName="cali-default")["accessEntries"])
+    assert {JIN, MINA} <= entries
+    policies = {
+        arn: eks.list_associated_access_policies(clusterName="cali-default", principalArn=arn)[
+            "associatedAccessPolicies"
+        ]
+        for arn in (JIN, MINA)
+    }
+    assert policies[JIN][0]["policyArn"].endswith("/AmazonEKSClusterAdminPolicy")
+    assert policies[MINA][0]["policyArn"].endswith("/AmazonEKSViewPolicy")
+    assert policies[MINA][0]["accessScope"] == {"type": "namespace", "namespaces": ["logging"]}
+    identities = eks.list_pod_identity_associations(clusterName="cali-default")["associations"]
+    accounts = {(one["namespace"], one["serviceAccount"]) for one in identities}
+    assert {("kube-system", "cluster-autoscaler"), ("kube-system", "ebs-csi-controller-sa")} <= accounts
+    domain = project.aws("opensearch").describe_domain(DomainName="cali-default")["DomainStatus"]
+    assert domain["AdvancedSecurityOptions"]["InternalUserDatabaseEnabled"] is True
+    assert domain["DomainEndpointOptions"]["EnforceHTTPS"] is True
+    assert domain["NodeToNodeEncryptionOptions"]["Enabled"] is True
+
+
+def test_what_stands_in_the_cluster(project: Project) -> None:
+    classes = project.kubectl("get", "storageclass")["items"]
+    key = "storageclass.kubernetes.io/is-default-class"
+    defaults = [c for c in classes if c["metadata"].get("annotations", {}).get(key) == "true"]
+    assert [c["metadata"]["name"] for c in defaults] == ["gp2"]
+    assert defaults[0]["provisioner"] == "ebs.csi.aws.com"
+    assert defaults[0]["parameters"]["encrypted"] == "true"
+    fluent_bit = project.kubectl("-n", "logging", "get", "daemonset", "fluent-bit")
+    assert fluent_bit["status"]["numberReady"] == len(project.kubectl("get", "nodes")["items"]) > 0
+    secret = project.kubectl("-n", "logging", "get", "secret", "fluent-bit-opensearch")
+    assert secret["data"]["OPENSEARCH_PASSWORD"]
+
+
+def test_the_autoscaler_s_release_has_the_right_values(project: Project) -> None:
+    ran = project.cali("sandbox", "status")
+
+    (release,) = ran.document["helm_releases"]
+    assert (release["name"], release["namespace"]) == ("cluster-autoscaler", "kube-system")
+    assert release["version"] == "9.59.0"
+    values = release["values"]
+    assert values["cloudProvider"] == "aws"
+    assert values["awsRegion"] == "ap-northeast-2"
+    assert values["autoDiscovery"]["clusterName"] == "cali-default"
+    assert values["rbac"]["serviceAccount"] == {"create": True, "name": "cluster-autoscaler"}
+    assert values["image"]["tag"].startswith("v1.35.")
+
+
+def test_the_writer_and_the_reader_of_the_domain_are_there(project: Project) -> None:
+    from pydantic import SecretStr
+
+    from cali_infra.adapters.opensearch import OpenSearch
+
+    endpoint = project.record["opensearch_url"].removeprefix("https://")
+    ca = Path(project.record["ca_file"])
+    for role in ("writer", "reader"):
+        password = SecretStr(f"{SENTINEL}-opensearch-{role}_password-Aa1$")
+        assert OpenSearch(endpoint, f"cali-{role}", password, ca_file=ca).authenticates()
+    wrong = OpenSearch(endpoint, "cali-writer", SecretStr("Wrong-password-1"), ca_file=ca)
+    assert not wrong.authenticates()
+
+
+def test_status_shows_it_on_one_screen(project: Project) -> None:
+    ran = project.cali("status")
+
+    assert ran.code == 0, ran.err
+    document = ran.document
+    assert {stage["status"] for stage in document["stages"]} == {"applied"}
+    assert {entry["arn"] for entry in document["access"]} == {JIN, MINA}
+    assert all(node["ready"] for node in document["nodes"])
+    assert document["releases"][0]["status"] == "deployed"
+    assert document["endpoints"]["opensearch"]
+
+
+def test_another_up_changes_nothing(project: Project) -> None:
+    before = tree(project.workspace)
+
+    ran = project.cali("up", "--yes")
+
+    assert ran.code == 0, ran.err
+    assert set(ran.stages.values()) == {"unchanged"}
+    assert tree(project.workspace) == before
+    planned = project.cali("plan", "--exit-code")
+    assert planned.code == 0, planned.err
+    assert set(planned.stages.values()) == {"unchanged"}
+
+
+def test_replacing_the_network_is_refused_and_touches_nothing(project: Project) -> None:
+    project.settings(network={"cidr": "10.77.0.0/16"})
+    states = {path: path.read_bytes() for path in project.workspace.glob("terraform/*/terraform.tfstate")}
+
+    planned = project.cali("plan", "network", "--exit-code")
+    assert planned.code == 4, planned.err
+    (network,) = planned.document["stages"]
+    assert {"address": "aws_vpc.this", "action": "replace"} in network["resources"]
+    ran = project.cali("up", "network", "--yes")
+
+    assert ran.code == 3
+    assert ran.document["error"]["code"] == "guarded-change"
+    assert "--allow-replace 'aws_vpc.this'" in ran.document["error"]["remedy"]
+    assert {path: path.read_bytes() for path in states} == states
+    assert not list((project.workspace / "plans").iterdir())
+    project.settings(network={"cidr": "10.40.0.0/16"})
+
+
+def test_without_a_terminal_nothing_is_applied_unasked(project: Project) -> None:
+    project.settings(eks={"max_nodes": 9})
+
+    ran = project.cali("up", "eks")
+
+    assert ran.code == 3
+    assert "--yes" in ran.document["error"]["remedy"]
+    project.settings(eks={"max_nodes": 8})
+
+
+def test_one_stage_alone(project: Project) -> None:
+    ran = project.cali("up", "storage", "--yes")
+
+    assert ran.code == 0, ran.err
+    assert ran.stages == {"storage": "unchanged"}
+
+
+def test_plain_terraform_works_in_the_workspace(project: Project) -> None:
+    import subprocess
+
+    record = project.record
+    environ = {
+        **project.environ,
+        "AWS_ENDPOINT_URL": record["aws_endpoint"],
+        "AWS_ACCESS_KEY_ID": record["access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": record["secret_access_key"],
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    done = subprocess.run(
+        ["terraform", "plan", "-input=false", "-no-color", "-detailed-exitcode"],
+        cwd=project.workspace / "terraform/access",
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_private_files_are_private(project: Project) -> None:
+    for path in [project.workspace, *project.workspace.rglob("*")]:
+        inside = path.relative_to(project.workspace).parts
+        if path.is_symlink() or ".terraform" in inside or "plugins" in inside or not path.is_file():
+            continue
+        assert path.stat().st_mode & 0o077 == 0, path
+    assert project.workspace.stat().st_mode & 0o777 == 0o700
+
+
+def test_no_secret_is_seen_where_it_does_not_belong(project: Project) -> None:
+    """Not in what was printed, not on a command line, and in no file but the variables and states."""
+    for ran in project.ran:
+        assert SENTINEL not in ran.out + ran.err + " ".join(ran.arguments)
+    allowed = re.compile(r"terraform/search/(terraform\.tfvars\.json|terraform\.tfstate(\.backup)?)$")
+    for path in (project.folder / ".cali").rglob("*"):
+        if path.is_file() and not path.is_symlink() and "plugins" not in path.parts:
+            found = SENTINEL.encode() in path.read_bytes()
+            assert not found or allowed.search(str(path)), path
+    logged = (project.workspace / "logs/cali.log").read_text()
+    assert "$ terraform" in logged, "command lines are logged, so they were looked at above"
+
+
+@pytest.fixture
+def argv_seen(project: Project) -> Iterator[set[str]]:
+    """The command line of every process that lives at some moment of the test."""
+    import threading
+
+    seen: set[str] = set()
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.05):
+            for entry in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    seen.add(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                except OSError:
+                    continue
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    yield seen
+    stop.set()
+    thread.join()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")  # noqa: PTH112
+def test_down_leaves_nothing_and_no_secret(project: Project, argv_seen: set[str]) -> None:
+    ran = project.cali("down", "--yes")
+
+    assert ran.code == 0, ran.err
+    assert ran.document["ok"]
+    assert set(ran.stages.values()) == {"destroyed"}
+    assert [stage["name"] for stage in ran.document["stages"]] == list(reversed(NAMES))
+    assert any("terraform apply" in line for line in argv_seen)
+    assert not [line for line in argv_seen if SENTINEL in line]
+    assert project.aws("eks").list_clusters()["clusters"] == []
+    assert project.aws("opensearch").list_domain_names()["DomainNames"] == []
+    vpcs = project.aws("ec2").describe_vpcs()["Vpcs"]
+    assert all(vpc["IsDefault"] for vpc in vpcs)
+    status = project.cali("sandbox", "status").document
+    assert status["helm_releases"] == []
+    assert status["kubeconfig"] is None
+    for path in (project.folder / ".cali").rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            assert SENTINEL.encode() not in path.read_bytes(), path
+    assert not project.workspace.exists()
+
+
+def test_a_second_down_has_nothing_to_do(project: Project) -> None:
+    ran = project.cali("down", "--yes")
+
+    assert ran.code == 0, ran.err
+    assert ran.document["ok"]
