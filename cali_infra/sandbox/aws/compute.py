@@ -52,6 +52,7 @@ class Compute:
         from moto.autoscaling.models import autoscaling_backends
         from moto.ec2.models import ec2_backends
 
+        self._region = region
         self._ec2: Any = ec2_backends[account][region]
         self._autoscaling: Any = autoscaling_backends[account][region]
 
@@ -170,6 +171,7 @@ class Compute:
                 [],
                 instance_type=instance_type,
                 is_instance_type_default=False,
+                region_name=self._region,
                 subnet_id=subnet.id,
                 tags={"instance": {**group.get_propagated_tags(), "aws:autoscaling:groupName": name}},
             )
@@ -180,7 +182,7 @@ class Compute:
         zones = {subnet.id: subnet.zone for subnet in subnets}
         return [
             Instance(
-                str(state.instance.private_dns),
+                str(state.instance.private_dns_name),
                 zones.get(str(state.instance.subnet_id), ""),
                 instance_type,
             )

@@ -140,6 +140,8 @@ class AwsStandIn:
             "AWS_ACCESS_KEY_ID": self.operator.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.operator.secret_access_key,
             "AWS_REGION": region,
+            # boto3 reads this one only.
+            "AWS_DEFAULT_REGION": region,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 

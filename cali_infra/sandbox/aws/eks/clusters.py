@@ -250,9 +250,11 @@ class Clusters:
             "health": {"issues": []},
             "accessConfig": {"authenticationMode": config.get("authenticationMode") or "CONFIG_MAP"},
             "upgradePolicy": {"supportType": call.get("upgradePolicy", {}).get("supportType", "EXTENDED")},
-            "zonalShiftConfig": {"enabled": bool(call.get("zonalShiftConfig", {}).get("enabled"))},
             "deletionProtection": bool(call.get("deletionProtection")),
         }
+        # A cluster that was made without it does not show it.
+        if call.get("zonalShiftConfig"):
+            document["zonalShiftConfig"] = call["zonalShiftConfig"]
         return Cluster(name, call.account, call.region, document, making, endpoint="", ca_data="")
 
     def _update_network(self, call: Call, cluster: Cluster) -> tuple[str, dict[str, Any]]:
