@@ -1,38 +1,39 @@
-# Two commands: `make sandbox` rehearses the whole platform here, `make test` runs every check.
-# Needs Python 3.11+, make, Terraform 1.11+ and kubectl.
+# Two commands: `make sandbox` rehearses the whole platform on this machine, `make test` runs every check.
+# They need Python 3.11+, make, Terraform 1.11+ and kubectl, and install the rest into $(VENV).
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
 
-# Where a local mirror of Terraform's providers is found it is used, else the registry is.
-TERRAFORMRC := $(VENV)/terraformrc
-export TF_CLI_CONFIG_FILE ?=
-MIRRORED = TF_CLI_CONFIG_FILE="$$($(BIN)/python scripts/terraform_mirror.py --config $(TERRAFORMRC) >/dev/null && test -s $(TERRAFORMRC) && echo $(CURDIR)/$(TERRAFORMRC) || echo "$$TF_CLI_CONFIG_FILE")"
+# Terraform takes its providers from a mirror on this machine where there is one, else from the registry.
+MIRROR_CONFIG := $(CURDIR)/$(VENV)/terraformrc
+WITH_MIRROR    = if [ -n "$$($(PYTHON) scripts/terraform_mirror.py --config $(MIRROR_CONFIG))" ]; then \
+                 export TF_CLI_CONFIG_FILE=$(MIRROR_CONFIG); fi;
 
-.PHONY: sandbox test lint unit bench clean
+.PHONY: sandbox test unit lint bench clean
 
-sandbox: $(VENV)/.installed
+sandbox: $(READY)
 	test -f cali.yaml -a -f secrets.yaml || $(BIN)/cali init --yes
-	$(MIRRORED) $(BIN)/cali --sandbox up --yes
-	$(MIRRORED) $(BIN)/cali --sandbox status
+	$(WITH_MIRROR) $(BIN)/cali --sandbox up --yes
+	$(WITH_MIRROR) $(BIN)/cali --sandbox status
 
 test: lint
-	$(MIRRORED) $(BIN)/python -m pytest
+	$(BIN)/python -m pytest
 
-unit: $(VENV)/.installed
+unit: $(READY)
 	$(BIN)/python -m pytest tests/unit
 
-lint: $(VENV)/.installed
+lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed
-	$(MIRRORED) $(BIN)/python -m benchmarks
+bench: $(READY)
+	$(WITH_MIRROR) $(BIN)/python -m benchmarks
 
-$(VENV)/.installed: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("cali needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cali needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
