@@ -1,56 +1,73 @@
 """The one door to the Kubernetes API, on the official client.
 
 It owns the connection, the bearer token's life, discovery, retries and server-side apply; the typed errors are
-`kubernetes_errors.py`'s. What is applied, in which order and what a difference means is `core/manifests.py`'s.
-Objects are plain dicts as the API carries them.
+`kubernetes_errors.py`'s, kubeconfigs are `kubeconfig.py`'s. What is applied, in which order and what a difference
+means is `core/manifests.py`'s. Objects are plain dicts as the API carries them: building the client's models of
+them costs more than the call.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from cali_infra.adapters.kubernetes_errors import error_from
-from cali_infra.errors import KubernetesError, UnauthorizedError, UnreachableError
+from cali_infra.errors import InvalidObjectError, KubernetesError, UnreachableError
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
+    from tenacity import RetryCallState
 
 FIELD_MANAGER = "cali"
+# Requests at one time: the size of the pool, and of the callers' thread pools.
 CONNECTIONS = 16
 # One request, in seconds: to connect, and between two bytes.
 TIMEOUT = (5.0, 30.0)
+# Objects in one page of a list. Source: kubectl's own --chunk-size.
+PAGE = 500
 # A token this close to its end is not used for another request.
 _MARGIN = timedelta(seconds=60)
 _RETRIED = frozenset({429, 500, 502, 503, 504})
+_LONGEST_DELAY = 5.0
 
 Object = dict[str, Any]
 
 
 class Token(Protocol):
-    """A bearer with the moment at which it ends."""
+    """A bearer with the moment at which it ends; None is never."""
 
     @property
     def value(self) -> str: ...
 
     @property
-    def expires_at(self) -> datetime: ...
+    def expires_at(self) -> datetime | None: ...
 
 
 @dataclass(frozen=True)
 class ClusterAccess:
-    """How to reach a cluster: its https address, the PEM of its authority, and where bearers come from."""
+    """How to reach a cluster: its https address, the PEM of its authority, and where bearers come from.
+
+    `certificate` and `key` are files that name the caller instead of a bearer; `server_name` is the name in the
+    server's certificate where it is not the address.
+    """
 
     host: str
     ca_pem: bytes | None = None
-    token: Callable[[], Token] | None = None
+    token: Callable[[], Token] | None = field(default=None, repr=False)
+    certificate: Path | None = None
+    key: Path | None = None
+    verify: bool = True
+    server_name: str | None = None
+    proxy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +97,36 @@ class _Kind:
     namespaced: bool
 
 
+@dataclass(frozen=True)
+class _Call:
+    """One request as it is sent; `what` names the object, for a person."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    body: Object | None
+    content_type: str
+    what: str
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+class _TryAgainError(Exception):
+    """A call that may well work when it is sent again, with the error to raise when it does not.
+
+    `patience` is how long, in seconds, this kind of trouble is borne; `pause` how long the server asks to wait.
+    """
+
+    def __init__(self, error: KubernetesError, patience: float, pause: float = 0.0) -> None:
+        super().__init__(error.message)
+        self.error, self.patience, self.pause = error, patience, pause
+
+
 class Kubernetes:
     """A connection to one cluster; safe to use from several threads.
 
@@ -96,38 +143,42 @@ class Kubernetes:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
-        self.host = access.host
+        self.host = access.host.rstrip("/")
         self._access = access
+        self._bearer = _Bearer(access.token, now)
         self._grace, self._patience = grace, patience
-        self._clock, self._now, self._sleep = clock, now, sleep
+        self._clock, self._sleep, self._jitter = clock, sleep, jitter
         self._lock = threading.Lock()
         self._client: ApiClient | None = None
-        self._token: Token | None = None
         self._kinds: dict[str, dict[str, _Kind]] = {}
 
     @classmethod
-    def from_kubeconfig(cls, path: Path, context: str | None = None) -> Kubernetes:
-        """A connection as a kubeconfig describes it; its own exec or token is used.
+    def from_kubeconfig(
+        cls,
+        path: Path,
+        context: str | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        **timing: Any,
+    ) -> Kubernetes:
+        """A connection as a kubeconfig describes it; its own exec plugin, token or certificate is used.
 
-        Raises UnreachableError when the file or the context is not usable.
+        `environ` is the environment of an exec plugin; `timing` as for a new object. Raises UnreachableError when
+        the file or the context is not usable.
         """
-        from kubernetes import config
-        from kubernetes.client import ApiClient, Configuration
+        from cali_infra.adapters import kubeconfig
 
-        configuration = Configuration()
-        try:
-            load: Any = config.load_kube_config
-            load(str(path), context, configuration, persist_config=False)
-        except (config.ConfigException, OSError) as error:
-            raise UnreachableError(
-                f"{path}: {error}", remedy="check the file and the name of the context"
-            ) from error
-        configuration.connection_pool_maxsize = CONNECTIONS
-        configuration.retries = False
-        connection = cls(ClusterAccess(configuration.host))
-        connection._client = ApiClient(configuration)
-        return connection
+        return cls(kubeconfig.read(path, context, environ), **timing)
+
+    def close(self) -> None:
+        """Close the connections; the next request opens new ones."""
+        with self._lock:
+            client: Any = self._client
+            self._client = None
+        if client is not None:
+            client.close()
 
     # -- objects ----------------------------------------------------------------------------------------
 
@@ -147,17 +198,26 @@ class Kubernetes:
         labels: Mapping[str, str] | None = None,
     ) -> list[Object]:
         """Every object of a kind, in one namespace or all; each carries its apiVersion and kind."""
-        query: dict[str, str] = {"limit": "500"}
+        query = {"limit": str(PAGE)}
         if labels:
             query["labelSelector"] = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+        path = self._collection(api_version, kind, namespace)
         found: list[Object] = []
         while True:
-            page = self._request("GET", self._collection(api_version, kind, namespace), query, what=kind)
+            try:
+                page = self._request("GET", path, query, what=kind)
+            except KubernetesError as error:
+                # The list was too long on its way and its snapshot is gone: from the beginning, in one piece.
+                if error.status != 410 or "continue" not in query:
+                    raise
+                found.clear()
+                query = {key: value for key, value in query.items() if key not in ("limit", "continue")}
+                continue
             found += [{"apiVersion": api_version, "kind": kind, **item} for item in page["items"]]
             marker = page.get("metadata", {}).get("continue")
             if not marker:
                 return found
-            query["continue"] = marker
+            query = {**query, "continue": marker}
 
     def apply(self, obj: Object, *, dry_run: bool = False, force: bool = False) -> Object:
         """Server-side apply as field manager `cali`; returns the object as it is then, or would be.
@@ -190,18 +250,21 @@ class Kubernetes:
             "PATCH", self._path(ref), query, change, "application/merge-patch+json", what=str(ref)
         )
 
-    def delete(self, ref: ObjectRef, *, wait: float | None = None) -> bool:
+    def delete(self, ref: ObjectRef, *, wait: float | None = None, uid: str | None = None) -> bool:
         """Delete an object with all that it owns; False where there was none.
 
-        With `wait`, seconds, return only when it is gone; raises KubernetesError when it is not by then.
+        With `wait`, seconds, return only when it is gone; raises KubernetesError when it is not by then. With
+        `uid` only that very object is deleted: another one that took its name since makes a ConflictError.
         """
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if uid:
+            body["preconditions"] = {"uid": uid}
         found = self._request("DELETE", self._path(ref), body=body, what=str(ref), missing_ok=True)
         if not found:
             return False
         if wait is not None:
             until = self._clock() + wait
-            while self.get(ref) is not None:
+            while self._still_there(ref, uid):
                 if self._clock() > until:
                     raise KubernetesError(
                         f"{ref} is still there {wait:.0f} seconds after it was deleted",
@@ -222,37 +285,56 @@ class Kubernetes:
         if previous:
             query["previous"] = "true"
         path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log"
-        return self._send("GET", path, query, None, "", f"log of {namespace}/{pod}").decode(errors="replace")
+        call = _Call("GET", path, query, None, "", f"log of {namespace}/{pod}")
+        return self._send(call).decode(errors="replace")
+
+    def _still_there(self, ref: ObjectRef, uid: str | None) -> bool:
+        live = self.get(ref)
+        return live is not None and uid in (None, live["metadata"].get("uid"))
 
     # -- paths ------------------------------------------------------------------------------------------
 
     def _path(self, ref: ObjectRef) -> str:
-        return f"{self._collection(ref.api_version, ref.kind, ref.namespace)}/{quote(ref.name)}"
+        return f"{self._collection(ref.api_version, ref.kind, ref.namespace, one=True)}/{quote(ref.name)}"
 
-    def _collection(self, api_version: str, kind: str, namespace: str | None) -> str:
+    def _collection(self, api_version: str, kind: str, namespace: str | None, *, one: bool = False) -> str:
+        """The path of a kind's objects in a namespace, or in all of them; of `one` it is never all."""
         base = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
         found = self._kind(api_version, kind, base)
-        where = f"/namespaces/{quote(namespace)}" if namespace and found.namespaced else ""
-        return f"{base}{where}/{found.plural}"
+        if not found.namespaced:
+            return f"{base}/{found.plural}"
+        if namespace is None and one:
+            raise InvalidObjectError(
+                f"{kind}: the object names no namespace",
+                fields=["metadata.namespace"],
+                remedy="set metadata.namespace in the manifest, or namespace in the kustomization",
+            )
+        return f"{base}{f'/namespaces/{quote(namespace)}' if namespace else ''}/{found.plural}"
 
     def _kind(self, api_version: str, kind: str, base: str) -> _Kind:
         with self._lock:
-            known = self._kinds.get(api_version)
-        if known is None:
-            resources = self._request("GET", base, what=api_version)["resources"]
-            known = {
-                item["kind"]: _Kind(item["name"], bool(item["namespaced"]))
-                for item in resources
-                if "/" not in item["name"]
-            }
-            with self._lock:
-                self._kinds[api_version] = known
+            known = self._kinds.get(api_version, {})
         if kind not in known:
-            raise KubernetesError(
+            # Not asked yet, or the kind came with a CustomResourceDefinition since.
+            known = self._discover(api_version, base)
+        if kind not in known:
+            raise InvalidObjectError(
                 f"the cluster has no kind {kind} in {api_version}",
+                fields=["apiVersion", "kind"],
                 remedy="check apiVersion and kind, or install the CustomResourceDefinition first",
             )
         return known[kind]
+
+    def _discover(self, api_version: str, base: str) -> dict[str, _Kind]:
+        resources = self._request("GET", base, what=api_version, missing_ok=True).get("resources") or []
+        known = {
+            item["kind"]: _Kind(item["name"], bool(item["namespaced"]))
+            for item in resources
+            if "/" not in item["name"]
+        }
+        with self._lock:
+            self._kinds[api_version] = known
+        return known
 
     # -- requests ---------------------------------------------------------------------------------------
 
@@ -268,7 +350,7 @@ class Kubernetes:
         missing_ok: bool = False,
     ) -> Object:
         try:
-            raw = self._send(method, path, query or {}, body, content_type, what)
+            raw = self._send(_Call(method, path, query or {}, body, content_type, what))
         except KubernetesError as error:
             if missing_ok and error.status == 404:
                 return {}
@@ -276,99 +358,152 @@ class Kubernetes:
         found: Object = json.loads(raw)
         return found
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        body: Object | None,
-        content_type: str,
-        what: str,
-    ) -> bytes:
-        """One request with its retries: 401 once with a new token and then for as long as `grace` lasts, 429,
+    def _send(self, call: _Call) -> bytes:
+        """One request with its retries: 401 once with a new bearer and then for as long as `grace` lasts, 429,
         5xx and lost connections for as long as `patience` lasts, any other 4xx never."""
-        started, delay, refreshed = self._clock(), 0.2, False
-        while True:
-            status, headers, data, failure = self._once(method, path, query, body, content_type)
-            waited = self._clock() - started
-            if failure is None and status < 400:
-                return data
-            if status == 401 and not refreshed:
-                refreshed = True
-                with self._lock:
-                    self._token = None
-                continue
-            bound = self._grace if status == 401 else self._patience
-            again = status == 401 or status in _RETRIED or failure is not None
-            if not again or waited + delay > bound:
-                raise self._failed(status, data, what, failure)
-            self._sleep(max(delay, _retry_after(headers)))
-            delay = min(delay * 2, 5.0)
+        from tenacity import Retrying, retry_if_exception_type
 
-    def _once(
-        self, method: str, path: str, query: Mapping[str, str], body: Object | None, content_type: str
-    ) -> tuple[int, Mapping[str, str], bytes, Exception | None]:
+        started, rejected = self._clock(), set[str]()
+
+        def attempt() -> bytes:
+            bearer = self._bearer.get()
+            answer = self._exchange(call, bearer)
+            if answer.status == 401 and bearer is not None and not rejected:
+                rejected.add(bearer)
+                self._bearer.drop(bearer)
+                answer = self._exchange(call, self._bearer.get())
+            if answer.status < 400:
+                return answer.data
+            error = error_from(answer.status, answer.data, call.what)
+            if answer.status == 401:
+                raise _TryAgainError(error, self._grace)
+            if answer.status in _RETRIED:
+                raise _TryAgainError(error, self._patience, _retry_after(answer.headers))
+            raise error
+
+        def wait(state: RetryCallState) -> float:
+            # Apart from each other, or all threads come back at once.
+            delay = min(0.2 * 2 ** (state.attempt_number - 1), _LONGEST_DELAY) * (0.5 + self._jitter() / 2)
+            return float(max(delay, _again(state).pause))
+
+        def give_up(state: RetryCallState) -> bool:
+            return self._clock() - started + state.upcoming_sleep > _again(state).patience
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(_TryAgainError),
+            wait=wait,
+            stop=give_up,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            return retrying(attempt)
+        except _TryAgainError as again:
+            raise again.error from again.__cause__
+
+    def _exchange(self, call: _Call, bearer: str | None) -> _Answer:
+        """Send it once; raises _TryAgainError when there is no answer, UnreachableError when there can be none."""
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
-        client = self._connection()
-        headers = {"Accept": "application/json", "User-Agent": client.user_agent}
-        if self._access.token:
-            headers["Authorization"] = f"Bearer {self._bearer()}"
-        else:
-            client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        if body is not None:
-            headers["Content-Type"] = content_type
-        url = self.host + path + (f"?{urlencode(query)}" if query else "")
-        # The client serialises bodies of some content types by itself and takes text for the others.
-        payload = body if content_type == "application/json" or body is None else json.dumps(body)
+        headers = {"Accept": "application/json", "User-Agent": "cali"}
+        if bearer is not None:
+            headers["Authorization"] = f"Bearer {bearer}"
+        payload = None
+        if call.body is not None:
+            headers["Content-Type"] = call.content_type
+            # The client serialises bodies of some content types by itself and takes text for the others.
+            payload = call.body if call.content_type == "application/json" else json.dumps(call.body)
+        url = self.host + call.path + (f"?{urlencode(call.query)}" if call.query else "")
         try:
-            answer: Any = client.call_api(method, url, headers, payload, _request_timeout=TIMEOUT)
-            return answer.status, answer.headers, answer.read(), None
-        except (ApiException, HTTPError, OSError) as error:
-            return 0, {}, b"", error
-
-    def _failed(self, status: int, data: bytes, what: str, failure: Exception | None) -> KubernetesError:
-        if failure is not None:
-            return UnreachableError(
-                f"the Kubernetes API at {self.host} cannot be reached: {_short(failure)}",
-                object_ref=what,
-                remedy="check that your address is in allowed_cidrs and that the cluster is ACTIVE: "
-                "aws eks describe-cluster",
+            answer: Any = self._connection().call_api(
+                call.method, url, headers, payload, _request_timeout=TIMEOUT
             )
-        error = error_from(status, data, what)
-        if isinstance(error, UnauthorizedError) and self._token is None:
-            error.remedy = "check your AWS credentials: aws sts get-caller-identity"
-        return error
+            return _Answer(answer.status, answer.headers, answer.read())
+        except (ApiException, HTTPError, OSError) as error:
+            unreachable = self._unreachable(error, call)
+            if "CERTIFICATE" in str(error).upper():
+                raise unreachable from error
+            raise _TryAgainError(unreachable, self._patience) from error
+
+    def _unreachable(self, error: Exception, call: _Call) -> UnreachableError:
+        return UnreachableError(
+            f"the Kubernetes API at {self.host} cannot be reached: {_words(error)}",
+            object_ref=call.what,
+            remedy="check that your address is in allowed_cidrs and that the cluster is ACTIVE: "
+            "aws eks describe-cluster",
+        )
 
     def _connection(self) -> ApiClient:
         with self._lock:
             if self._client is None:
                 from kubernetes.client import ApiClient, Configuration
 
-                configuration = Configuration(host=self.host)
+                access = self._access
+                configuration: Any = Configuration(host=self.host)
                 configuration.connection_pool_maxsize = CONNECTIONS
+                # Retries are counted in one place, `_send`.
                 configuration.retries = False
-                if self._access.ca_pem:
-                    configuration.ca_cert_data = self._access.ca_pem.decode()
+                configuration.verify_ssl = access.verify
+                configuration.ca_cert_data = access.ca_pem.decode() if access.ca_pem else None
+                configuration.cert_file = str(access.certificate) if access.certificate else None
+                configuration.key_file = str(access.key) if access.key else None
+                configuration.tls_server_name = access.server_name
+                if access.proxy is not None or _is_loopback(self.host):
+                    # As kubectl does: no proxy of the environment is asked for what is on this machine.
+                    configuration.proxy = access.proxy
                 self._client = ApiClient(configuration)
             return self._client
 
-    def _bearer(self) -> str:
-        assert self._access.token is not None
+
+class _Bearer:
+    """The bearer at hand: fetched when it is first needed, and anew before it ends."""
+
+    def __init__(self, fetch: Callable[[], Token] | None, now: Callable[[], datetime]) -> None:
+        self._fetch, self._now = fetch, now
+        self._lock = threading.Lock()
+        self._token: Token | None = None
+
+    def get(self) -> str | None:
+        """The bearer to send, or None where the caller is known by something else."""
+        if self._fetch is None:
+            return None
         with self._lock:
-            if self._token is None or self._token.expires_at - _MARGIN <= self._now():
-                self._token = self._access.token()
-            return self._token.value
+            token = self._token
+            if token is None or (token.expires_at is not None and token.expires_at - _MARGIN <= self._now()):
+                token = self._token = self._fetch()
+            return token.value
+
+    def drop(self, rejected: str) -> None:
+        """Forget a bearer that was refused, unless another thread has fetched a new one since."""
+        with self._lock:
+            if self._token is not None and self._token.value == rejected:
+                self._token = None
+
+
+def _again(state: RetryCallState) -> _TryAgainError:
+    error = state.outcome.exception() if state.outcome else None
+    assert isinstance(error, _TryAgainError)
+    return error
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that the server asks to wait; its other form, a date, no API server uses."""
     try:
-        return min(float(headers.get("Retry-After", 0)), 30.0)
+        return float(headers.get("Retry-After") or 0)
     except ValueError:
         return 0.0
 
 
-def _short(failure: Exception) -> str:
-    reason = getattr(failure, "reason", None) or failure
-    return str(reason).splitlines()[-1] if str(reason) else type(failure).__name__
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _words(error: Exception) -> str:
+    """What the network said, without the client's frames around it."""
+    text = str(getattr(error, "reason", None) or error)
+    return text.splitlines()[-1] if text else type(error).__name__

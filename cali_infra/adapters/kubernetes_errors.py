@@ -35,6 +35,13 @@ def error_from(status: int, data: bytes, what: str) -> KubernetesError:
             remedy="ask an admin of the cluster to run: cali grant-access YOUR-ARN "
             "(aws sts get-caller-identity prints it)",
         )
+    if status == 403 and any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+        return ForbiddenError(
+            text,
+            object_ref=what,
+            status=status,
+            remedy="wait until the namespace is gone (kubectl get namespaces), then run the command again",
+        )
     if status == 403:
         return ForbiddenError(
             text,
@@ -53,6 +60,10 @@ def error_from(status: int, data: bytes, what: str) -> KubernetesError:
             remedy="take the fields out of the other tool, or look at them: "
             "kubectl get --show-managed-fields -o yaml",
         )
+    if status == 409:
+        return ConflictError(
+            text, object_ref=what, status=status, remedy="somebody else changed it: run the command again"
+        )
     if status in (400, 422):
         fields = [str(cause["field"]) for cause in causes if cause.get("field")]
         return InvalidObjectError(
@@ -63,6 +74,8 @@ def error_from(status: int, data: bytes, what: str) -> KubernetesError:
             remedy=f"correct {', '.join(fields)} in the manifest" if fields else "correct the manifest",
         )
     remedy = "run the command again in a moment" if status in (429, 500, 502, 503, 504) else ""
+    if status == 404 and (said.get("details") or {}).get("kind") == "namespaces":
+        remedy = "create the namespace first, or put it into the kustomization"
     return KubernetesError(text, object_ref=what, status=status, remedy=remedy)
 
 
