@@ -3,8 +3,8 @@ variable "project" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,19}$", var.project))
-    error_message = "project is 1 to 20 characters: small letters, digits and hyphens, a letter first; for example \"cali\"."
+    condition     = can(regex("^[a-z][a-z0-9-]{0,25}$", var.project))
+    error_message = "project is 1 to 26 characters: small letters, digits and hyphens, a letter first; for example \"cali\"."
   }
 }
 
@@ -13,8 +13,8 @@ variable "environment" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z0-9][a-z0-9-]{0,19}$", var.environment))
-    error_message = "environment is 1 to 20 characters: small letters, digits and hyphens; for example \"default\"."
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{0,25}$", var.environment))
+    error_message = "environment is 1 to 26 characters: small letters, digits and hyphens; for example \"default\"."
   }
 }
 
@@ -23,7 +23,7 @@ variable "region" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z]{2,3}(-[a-z]+)+-[0-9]$", var.region))
+    condition     = can(regex("^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$", var.region))
     error_message = "region is the code of an AWS region: an area, a direction and a number, joined by hyphens."
   }
 }
@@ -64,9 +64,9 @@ variable "extra_tags" {
 
   validation {
     condition = length(setintersection(
-      keys(var.extra_tags), ["project", "environment", "managed-by", "stack"]
+      [for key in keys(var.extra_tags) : lower(key)], ["project", "environment", "managed-by", "stack"]
     )) == 0
-    error_message = "extra_tags cannot set project, environment, managed-by or stack: those are set already."
+    error_message = "extra_tags cannot set project, environment, managed-by or stack, in capitals neither: those are set already, and IAM tells no capitals."
   }
 }
 

@@ -1,6 +1,7 @@
 locals {
-  app_minor   = tonumber(split(".", var.image_tag)[1])
-  chart_minor = tonumber(split(".", var.chart_version)[1])
+  app_minor = tonumber(split(".", var.image_tag)[1])
+  # 9.47.0 becomes 9047, so that versions compare as numbers.
+  chart = sum([for index, part in slice(split(".", var.chart_version), 0, 2) : tonumber(part) * (index == 0 ? 1000 : 1)])
 }
 
 resource "helm_release" "this" {
@@ -37,7 +38,7 @@ resource "helm_release" "this" {
     }
 
     extraArgs = {
-      # The zones of one node group count as alike, so that they grow evenly.
+      # Where there is a node group for each zone, they grow evenly.
       balance-similar-node-groups = true
       expander                    = "least-waste"
       # Nodes with coredns or the EBS CSI controller on them are given back too; their disruption budgets hold.
@@ -75,7 +76,7 @@ resource "helm_release" "this" {
   lifecycle {
     # Older charts lack the rights that the newer autoscaler needs: it runs, is Ready, and never scales.
     precondition {
-      condition     = local.app_minor < 32 || local.chart_minor >= 47
+      condition     = local.app_minor < 32 || local.chart >= 9047
       error_message = "cluster-autoscaler ${var.image_tag} needs chart 9.47.0 or newer, not ${var.chart_version}: with an older chart it runs and never scales."
     }
   }

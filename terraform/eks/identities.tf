@@ -19,7 +19,8 @@ locals {
     }
     aws-ebs-csi-driver = {
       service_account = "ebs-csi-controller-sa"
-      policy          = "service-role/AmazonEBSCSIDriverPolicy"
+      # Not AmazonEBSCSIDriverPolicy: this one reaches only volumes that carry the driver's own tag.
+      policy = "AmazonEBSCSIDriverPolicyV2"
     }
   }
 }
