@@ -71,7 +71,7 @@ class ServerThread:
 
     def stop(self, listener: Listener) -> None:
         """Closes the port and cuts its connections."""
-        self.call(listener.runner.cleanup())
+        self.call(self._stop(listener))
 
     def close(self) -> None:
         """Ends the loop and the thread; ports that are still served are cut."""
@@ -99,6 +99,18 @@ class ServerThread:
         await runner.setup()
         await web.TCPSite(runner, HOST, 0, ssl_context=context, backlog=256).start()
         return Listener(runner.addresses[0][1], runner)
+
+    async def _stop(self, listener: Listener) -> None:
+        server = listener.runner.server
+        connections = list(server.connections) if isinstance(server, web.Server) else []
+        transports = [connection.transport for connection in connections]
+        await listener.runner.cleanup()
+        # A client that keeps its connection would leave the TLS farewell waiting; this is the end of it.
+        for transport in transports:
+            if transport is not None:
+                transport.abort()
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     async def _cancel_all(self) -> None:
         mine = asyncio.current_task()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import importlib.resources
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -204,7 +205,10 @@ class Catalogue:
 
 def _resources(schemas: Schemas) -> Iterator[Resource]:
     bundled = kmock.ResourcesArray()
-    bundled.load_bundled()
+    # What load_bundled() does, without the call in it that Python 3.11 and 3.12 have deprecated.
+    bundle = importlib.resources.files("kmock").joinpath("_internal", "resources.json.gz")
+    with importlib.resources.as_file(bundle) as path:
+        bundled.load_path(path)
     for key in bundled:
         info = bundled[key]
         group, version, plural = key.group or "", key.version or "", key.plural or ""
