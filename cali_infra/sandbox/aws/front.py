@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,9 @@ class Front:
         self._behind = behind
         self._identities = identities
         self._controls = switches
+        # moto looks and then writes, without a lock between: two would get one state lock. Its answers are
+        # computing alone, so taking turns costs nothing.
+        self._turn = threading.Lock()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -125,13 +129,14 @@ class Front:
             answer[:] = [status, headers]
             return lambda data: None
 
-        chunks = self._behind(environ, keep)
-        try:
-            body = b"".join(chunks)
-        finally:
-            close = getattr(chunks, "close", None)
-            if close is not None:
-                close()
+        with self._turn:
+            chunks = self._behind(environ, keep)
+            try:
+                body = b"".join(chunks)
+            finally:
+                close = getattr(chunks, "close", None)
+                if close is not None:
+                    close()
         status, headers = answer
         if status.startswith("5"):
             raise ServiceError(

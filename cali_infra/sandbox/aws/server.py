@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from cali_infra.sandbox.aws import launch_templates
+from cali_infra.sandbox.aws import buckets, launch_templates
 from cali_infra.sandbox.aws.controls import Controls
 from cali_infra.sandbox.aws.domains import Domains
 from cali_infra.sandbox.aws.eks.service import Eks
@@ -81,6 +81,7 @@ class AwsStandIn:
         # Without AWS' own policies no role could have one attached.
         default_user_config["iam"]["load_aws_managed_policies"] = True
         launch_templates.mend()
+        buckets.mend()
         _forget(self.account)
         self._operator = self._identities.bootstrap()
         front = Front(
