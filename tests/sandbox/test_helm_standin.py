@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import ssl
+import stat
 import subprocess
 import sys
 import textwrap
@@ -405,6 +406,22 @@ def test_what_is_not_modelled_is_refused(folder: Folder, api: Api) -> None:
     assert "does not model lint" in output
     output = folder.write(api, RELEASE, proxy_url="http://127.0.0.1:1").plan(ok=False)
     assert "does not model kubernetes.proxy_url" in output
+
+
+def test_charts_are_not_rendered(folder: Folder, api: Api) -> None:
+    folder.write(api)
+    with (folder.path / "main.tf").open("a") as file:
+        file.write('data "helm_template" "this" {\n  name  = "x"\n  chart = "cluster-autoscaler"\n}\n')
+    assert "refuses the data source helm_template" in folder.plan(ok=False)
+
+
+def test_nobody_but_the_owner_reaches_the_provider(reattach: str) -> None:
+    # It runs the commands that a configuration names.
+    (provider,) = json.loads(reattach).values()
+    assert provider["Addr"]["Network"] == "unix"
+    path = Path(provider["Addr"]["String"])
+    assert path.is_socket()
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
 def test_what_is_invalid_is_told_at_validation(folder: Folder, api: Api) -> None:

@@ -339,9 +339,9 @@ def _planned_version(planned: State, config: State) -> str:
 
 
 def _chart(planned: State) -> ChartVersion:
-    name = planned["chart"]
+    name, version = planned["chart"], planned["version"]
     try:
-        return locate(planned["repository"], name, planned["version"])
+        return locate(planned["repository"], name, None if is_unknown(version) else version)
     except ChartNotFoundError as error:
         raise ProblemError(
             Problem("Error locating chart", f"Unable to locate chart {name}: {error}", ("chart",))

@@ -3,7 +3,7 @@
 Plugin protocol 6 as Terraform 1.11 uses it, handed over by `TF_REATTACH_PROVIDERS`. One server serves every
 Terraform on this machine at once, and each of them configures the provider for a cluster of its own. They
 are told apart by the connection: Terraform opens a new one for every instance of a provider and configures
-the instance on it, so a configuration belongs to the peer address that it came from.
+the instance on it, so a configuration belongs to the connection that it came by and ends with it.
 
 The messages are those of `tfplugin-proto-all`, protocol 6.5. What 6.8 adds and Terraform asks of this
 provider is one field, `write_only`, which is written by its number.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -25,18 +24,17 @@ from tfplugin_proto import tfplugin6_5_pb2 as pb
 
 from cali_infra.sandbox.helm import codec, provider, schema
 from cali_infra.sandbox.helm.cluster import Credentials
+from cali_infra.sandbox.helm.door import Door
 from cali_infra.sandbox.helm.provider import HelmProvider, Problem, ProblemError, State
 
 SOURCE = "registry.terraform.io/hashicorp/helm"
 WORKERS = 16
-# Terraform closes connections without a word; the oldest configurations make room for new ones.
-REMEMBERED = 512
 # `Schema.Attribute.write_only`, field 11 of protocol 6.8: a varint 1 behind its tag.
 _WRITE_ONLY = bytes([11 << 3, 1])
 
 
 class HelmStandIn:
-    """The stand-in as a server on a loopback port.
+    """The stand-in as a server on a private Unix socket.
 
     `environ` is the whole environment of the credential commands that provider blocks name.
     """
@@ -44,26 +42,23 @@ class HelmStandIn:
     def __init__(self, environ: Mapping[str, str], clock: Callable[[], datetime]) -> None:
         self._credentials = Credentials(environ, clock)
         self._clock = clock
-        self._configured: OrderedDict[str, HelmProvider] = OrderedDict()
+        self._configured: dict[str, HelmProvider] = {}
         self._guard = threading.Lock()
+        self._door: Door | None = None
         self._server: grpc.Server | None = None
 
     def start(self) -> str:
         """Serve, and return the JSON for `TF_REATTACH_PROVIDERS`."""
-        options = [
-            # Two sandboxes must never share a port.
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", -1),
-            ("grpc.max_send_message_length", -1),
-        ]
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         server = grpc.server(ThreadPoolExecutor(WORKERS, thread_name_prefix="helm"), options=options)
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("tfplugin6.Provider", self._handlers()),)
         )
-        port = server.add_insecure_port("127.0.0.1:0")
+        self._door = Door(self._forget)
+        server.add_insecure_port(self._door.server_address)
         server.start()
         self._server = server
-        address = {"Network": "tcp", "String": f"127.0.0.1:{port}"}
+        address = {"Network": "unix", "String": self._door.open()}
         reattach = {
             "Protocol": "grpc",
             "ProtocolVersion": 6,
@@ -76,6 +71,9 @@ class HelmStandIn:
     def stop(self, grace: float = 0.5) -> None:
         """End the server and every credential command; calls under way get `grace` seconds."""
         self._credentials.close()
+        if self._door is not None:
+            self._door.close()
+            self._door = None
         if self._server is not None:
             self._server.stop(grace).wait(grace + 1.0)
             self._server = None
@@ -140,9 +138,6 @@ class HelmStandIn:
             return pb.ConfigureProvider.Response(diagnostics=_diagnostics(problems))
         with self._guard:
             self._configured[context.peer()] = HelmProvider(config, self._credentials, self._clock)
-            self._configured.move_to_end(context.peer())
-            while len(self._configured) > REMEMBERED:
-                self._configured.popitem(last=False)
         return pb.ConfigureProvider.Response()
 
     def _upgrade_state(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -201,6 +196,10 @@ class HelmStandIn:
             return pb.ImportResourceState.Response(diagnostics=_diagnostics([error.problem]))
         resource = pb.ImportResourceState.ImportedResource(type_name=schema.RELEASE, state=_dynamic(state))
         return pb.ImportResourceState.Response(imported_resources=[resource])
+
+    def _forget(self, peer: str) -> None:
+        with self._guard:
+            self._configured.pop(peer, None)
 
     def _provider(self, context: grpc.ServicerContext) -> HelmProvider:
         with self._guard:
