@@ -65,7 +65,7 @@ def human_diagnostics(text: str) -> tuple[Diagnostic, ...]:
     lines = [re.sub(r"^[╷│╵] ?", "", line).rstrip() for line in text.splitlines()]
     starts = [i for i, line in enumerate(lines) if line.startswith(("Error: ", "Warning: "))]
     found = []
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=False):
         severity, summary = lines[start].split(": ", 1)
         found.append(Diagnostic(severity.lower(), summary, "\n".join(lines[start + 1 : end]).strip()))
     return tuple(found)

@@ -190,13 +190,13 @@ def decode(line: str, redact: Redact) -> tuple[Event, str]:
     """
     try:
         raw = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raw = None
     if not isinstance(raw, dict) or not isinstance(raw.get("type"), str):
         clean = redact(line)
         return Unparsed(clean), clean
     if raw["type"] == "outputs":
-        raw = {**raw, "outputs": {name: _without_value(entry) for name, entry in raw["outputs"].items()}}
+        raw["outputs"] = _without_values(raw.get("outputs"))
     raw = _redacted(raw, redact)
     text = json.dumps(raw, ensure_ascii=False, separators=(",", ":"))
     try:
@@ -205,8 +205,13 @@ def decode(line: str, redact: Redact) -> tuple[Event, str]:
         return Unparsed(text), text
 
 
-def _without_value(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key != "value"}
+def _without_values(outputs: Any) -> dict[str, Any]:
+    entries = outputs.items() if isinstance(outputs, dict) else ()
+    return {
+        name: {key: item for key, item in entry.items() if key != "value"}
+        for name, entry in entries
+        if isinstance(entry, dict)
+    }
 
 
 def _redacted(value: Any, redact: Redact) -> Any:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
+from typing import Protocol
 
 Line = Callable[[str], None]
 
@@ -40,6 +41,23 @@ class Ended:
     exit_code: int
     interrupted: bool = False
     timed_out: bool = False
+
+
+class Runner(Protocol):
+    """`run`, or what a test hands in for it."""
+
+    def __call__(
+        self,
+        arguments: Sequence[str],
+        *,
+        folder: Path,
+        environ: Mapping[str, str],
+        on_out: Line,
+        on_err: Line,
+        cancel: threading.Event | None = None,
+        on_cancel: Callable[[], None] = ...,
+        timeout: float | None = None,
+    ) -> Ended: ...
 
 
 def run(
