@@ -233,11 +233,11 @@ class UI:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
         """A table of data: drawn in a terminal, plain aligned columns anywhere else."""
-        cleaned = [[self._clean(cell) for cell in row] for row in rows]
+        head, *cleaned = [[self._clean(cell) for cell in row] for row in (columns, *rows)]
         name, stream = ("stderr", self._stderr) if self.json_output else ("stdout", self._stdout)
         if not self._is_terminal(stream):
-            head = f"{self._clean(title)}\n" if title else ""
-            self._write(stream, head + _aligned([list(columns), *cleaned]))
+            above = f"{self._clean(title)}\n" if title else ""
+            self._write(stream, above + _aligned([head, *cleaned]))
             return
         from rich import box
         from rich.table import Table
@@ -246,7 +246,7 @@ class UI:
         table = Table(
             box=box.SIMPLE_HEAD if _is_utf(stream) else box.ASCII2, header_style="bold", pad_edge=False
         )
-        for column in columns:
+        for column in head:
             table.add_column(column, overflow="fold")
         for row in cleaned:
             table.add_row(*(Text(cell) for cell in row))
@@ -434,7 +434,7 @@ class LiveTree:
         if self._shown or (self._ui.quiet and not urgent):
             return
         about = f"{stage}: " if stage else ""
-        clean = self._ui._clean(f"{about}{text}")
+        clean = self._ui._clean(f"{about}{text}").replace("\n", "\n  ")
         with self._ui._lock:
             self._ui._write(self._ui._stderr, f"{self._ui._now():%H:%M:%S} {clean}\n")
 

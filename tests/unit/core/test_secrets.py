@@ -1,0 +1,201 @@
+"""What a person is told about `secrets.yaml`, and that no message repeats what is in it."""
+
+from __future__ import annotations
+
+import copy
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cali_infra.core.secrets import Secrets, load_secrets
+from cali_infra.errors import PreconditionError, SettingsError
+
+KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+PASSWORD = "Correct-Horse-7"
+WHOLE: dict[str, Any] = {
+    "principals": [],
+    "opensearch": {f"{user}_password": PASSWORD for user in ("master", "writer", "reader")},
+    "grafana": {"admin_password": PASSWORD},
+    "airflow": {
+        "fernet_key": KEY,
+        "api_secret_key": "a" * 32,
+        "jwt_secret": "b" * 32,
+        "admin_password": PASSWORD,
+        "database_password": PASSWORD,
+    },
+    "milvus": {"root_password": PASSWORD, "minio_access_key": "cali", "minio_secret_key": PASSWORD},
+}
+ARN = "arn:aws:iam::111122223333:user/team/jiwoo"
+
+
+def load(folder: Path, document: dict[str, Any] | str, environ: dict[str, str] | None = None) -> Secrets:
+    path = folder / "secrets.yaml"
+    text = document if isinstance(document, str) else yaml.safe_dump(document, allow_unicode=True)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o600)
+    return load_secrets(folder, environ or {})
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """The whole document with one key changed."""
+    document = copy.deepcopy(WHOLE)
+    section, _, key = path.partition(".")
+    if key:
+        document.setdefault(section, {})[key] = value
+    else:
+        document[section] = value
+    return document
+
+
+def mistakes(folder: Path, document: dict[str, Any] | str) -> dict[str, str]:
+    with pytest.raises(SettingsError) as caught:
+        load(folder, document)
+    return {problem.key: problem.problem for problem in caught.value.problems}
+
+
+def test_a_right_file_is_read_and_shows_no_secret(tmp_path: Path) -> None:
+    secrets = load(tmp_path, WHOLE)
+    assert secrets.opensearch.master_password.get_secret_value() == PASSWORD
+    assert secrets.gitsync.url is None
+    assert PASSWORD not in repr(secrets)
+
+
+def test_an_empty_file_is_told_everything_that_is_missing(tmp_path: Path) -> None:
+    assert set(mistakes(tmp_path, "")) == {"opensearch", "grafana", "airflow", "milvus"}
+
+
+def test_without_the_file_it_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(PreconditionError, match=r"no secrets\.yaml") as caught:
+        load_secrets(tmp_path, {})
+    assert "cali init" in caught.value.remedy
+
+
+def test_the_environment_alone_is_enough(tmp_path: Path) -> None:
+    environ = {
+        f"CALI_{section.upper()}__{key.upper()}": value
+        for section, keys in WHOLE.items()
+        if isinstance(keys, dict)
+        for key, value in keys.items()
+    }
+    assert load_secrets(tmp_path, environ).grafana.admin_password.get_secret_value() == PASSWORD
+
+
+def test_an_environment_variable_overrides_a_password(tmp_path: Path) -> None:
+    secrets = load(tmp_path, WHOLE, {"CALI_OPENSEARCH__MASTER_PASSWORD": "Other-Horse-8"})
+    assert secrets.opensearch.master_password.get_secret_value() == "Other-Horse-8"
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
+def test_a_file_that_others_can_open_is_refused_with_the_remedy(tmp_path: Path, mode: int) -> None:
+    load(tmp_path, WHOLE)
+    path = tmp_path / "secrets.yaml"
+    path.chmod(mode)
+    with pytest.raises(SettingsError, match=f"chmod 600 {path}"):
+        load_secrets(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("password", "words"),
+    [
+        ("Sh0rt-", "8 to 128 characters"),
+        ("Long-1" * 22, "8 to 128 characters"),
+        ("lower-case-1", "an upper-case letter"),
+        ("UPPER-CASE-1", "a lower-case letter"),
+        ("No-Digits-here", "a digit"),
+        ("NoSpecials1234", "a special character"),
+        ("With space 1", "a special character"),
+        ("With-\nbreak-1", "control character"),
+    ],
+)
+@pytest.mark.parametrize("user", ["master", "writer", "reader"])
+def test_a_weak_password_is_told_what_it_lacks_and_never_shown(
+    tmp_path: Path, user: str, password: str, words: str
+) -> None:
+    key = f"opensearch.{user}_password"
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, changed(key, password))
+    (problem,) = caught.value.problems
+    assert (problem.key, words in problem.problem) == (key, True)
+    assert password not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "opensearch: {master_password: *Hunter-2-secret}",
+        "opensearch: {master_password: !Hunter-2-secret}",
+        "opensearch: {master_password: &Hunter-2-secret}",
+        "opensearch: {master_password: %Hunter-2-secret}",
+        "opensearch: {master_password: 'Hunter-2-secret}",
+        'opensearch: {master_password: "\\q Hunter-2-secret"}',
+        "opensearch: {master_password: [Hunter-2-secret]}",
+        "opensearch: {master_password: {a: Hunter-2-secret}}",
+        "opensearch: Hunter-2-secret",
+        "Hunter-2-secret",
+        "gitsync: {url: 'https://me:Hunter-2-secret@example.com/x'}",
+        "airflow: {fernet_key: Hunter-2-secret}",
+    ],
+)
+def test_no_message_repeats_a_value(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, text)
+    assert "Hunter-2" not in str(caught.value)
+    assert all("Hunter-2" not in repr(problem) for problem in caught.value.problems)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "key", "words"),
+    [
+        ("opensearch.master_password", 12345678, "opensearch.master_password", "put it in quotes"),
+        ("opensearch.master_passwort", "x", "opensearch.master_passwort", "did you mean 'master_password'"),
+        ("airflow.fernet_key", "abc", "airflow.fernet_key", "not a Fernet key"),
+        ("airflow.jwt_secret", "short", "airflow.jwt_secret", "at least 16 characters"),
+        ("gitsync.url", "https://me:pw@example.com/x.git", "gitsync.url", "use an SSH key"),
+        ("gitsync.url", "dags", "gitsync.url", "not the URL of a Git repository"),
+        ("principals", [{"name": "x"}], "principals[0].arn", "is missing"),
+        ("principals", [{"arn": ARN, "level": "amdin"}], "principals[0].level", "did you mean 'admin'"),
+        ("principals", [{"arn": ARN, "namespaces": ["Bad"]}], "principals[0].namespaces[0]", "a namespace"),
+        ("principals", [{"arn": ARN, "until": "soon"}], "principals[0].until", "neither a date nor a time"),
+        ("principals", [{"arn": ARN, "until": "2027-01-01T10:00"}], "principals[0].until", "time zone"),
+        ("principals", [{"arn": ARN}, {"arn": ARN}], "principals", "more than once"),
+        ("principals", [{"arn": ARN}, {"arn": "x"}], "principals[1].arn", "not an ARN"),
+        ("principals", ARN, "principals", "must be a list, not text"),
+    ],
+)
+def test_a_mistake_in_words(tmp_path: Path, path: str, value: object, key: str, words: str) -> None:
+    assert words in mistakes(tmp_path, changed(path, value))[key]
+
+
+def test_principals_are_read_as_people_write_them(tmp_path: Path) -> None:
+    entries = [
+        {"arn": ARN},
+        {"arn": ARN + "2", "name": "\uc9c0\uc6b0", "level": "view", "namespaces": ["airflow", "team-*"]},
+        {"arn": ARN + "3", "until": "2020-12-31"},
+        {"arn": ARN + "4", "until": "2027-01-01T09:00:00+09:00"},
+    ]
+    first, second, expired, timed = load(tmp_path, changed("principals", entries)).principals
+    assert (first.name, first.level, first.namespaces, first.until) == ("jiwoo", "admin", [], None)
+    assert (second.name, second.namespaces) == ("\uc9c0\uc6b0", ["airflow", "team-*"])
+    assert expired.until == date(2020, 12, 31)
+    assert timed.until == datetime(2027, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "git@github.com:acme/dags.git",
+        "ssh://git@example.com:2222/acme/dags.git",
+        "https://example.com/acme/dags",
+    ],
+)
+def test_git_urls_that_are_right(tmp_path: Path, url: str) -> None:
+    assert load(tmp_path, changed("gitsync.url", url)).gitsync.url == url
+
+
+def test_two_fernet_keys_while_one_is_changed(tmp_path: Path) -> None:
+    secrets = load(tmp_path, changed("airflow.fernet_key", f"{KEY},{KEY}"))
+    assert secrets.airflow.fernet_key.get_secret_value() == f"{KEY},{KEY}"
