@@ -33,6 +33,10 @@ resource "aws_eks_cluster" "this" {
   access_config {
     # Who may do what is in access entries alone, never in a ConfigMap inside the cluster.
     authentication_mode = "API"
+
+    # Whoever makes the cluster administers it. Said outright: the provider sends false for what is left out
+    # of this block, and then nobody gets in.
+    bootstrap_cluster_creator_admin_permissions = true
   }
 
   encryption_config {
@@ -61,8 +65,7 @@ resource "aws_eks_cluster" "this" {
   }
 
   lifecycle {
-    # Left at its default, true: whoever makes the cluster administers it. EKS reads it at creation only, and
-    # a difference would replace the cluster.
+    # EKS reads these two at creation only, and a difference would replace the cluster.
     ignore_changes = [
       access_config[0].bootstrap_cluster_creator_admin_permissions,
       bootstrap_self_managed_addons,
