@@ -18,7 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 
 _CHUNK = 1 << 16
-_ACCEPT_SECONDS = 0.2
 
 
 class Door:
@@ -45,7 +44,6 @@ class Door:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(path)
         self._listener.listen(64)
-        self._listener.settimeout(_ACCEPT_SECONDS)
         threading.Thread(target=self._accept, args=(self._listener,), name="helm door", daemon=True).start()
         return path
 
@@ -53,19 +51,21 @@ class Door:
         """Let nobody in any more and take the folder away; connections that are open go on."""
         self._stopping.set()
         if self._listener is not None:
-            self._listener.close()
+            # The thread that waits for a client sees the end when it gets one.
+            with suppress(OSError), socket.socket(socket.AF_UNIX) as last:
+                last.connect(self._listener.getsockname())
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _accept(self, listener: socket.socket) -> None:
-        while not self._stopping.is_set():
-            try:
+        with listener:
+            while True:
                 client, _ = listener.accept()
-            except TimeoutError:
-                continue
-            except OSError:
-                return
-            client.settimeout(None)
-            threading.Thread(target=self._pass_on, args=(client,), name="helm client", daemon=True).start()
+                if self._stopping.is_set():
+                    client.close()
+                    return
+                threading.Thread(
+                    target=self._pass_on, args=(client,), name="helm client", daemon=True
+                ).start()
 
     def _pass_on(self, client: socket.socket) -> None:
         name = self._folder / f"client-{next(self._numbers)}"
