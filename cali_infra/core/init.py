@@ -22,11 +22,14 @@ from cali_infra.core import files, secrets, settings
 from cali_infra.errors import PreconditionError
 
 IGNORED = (secrets.FILE, ".cali/", "*.tfvars", "*.tfvars.json")
-# Written out even where they are the default: another default in a later cali must not move what is built.
+# Written out even where they are the default: another default in a later cali must not move what is built,
+# and a program that edits the file finds every section.
 _WRITTEN_OUT = frozenset(
     {
         *("project", "environment", "region", "allowed_cidrs"),
         *("network.cidr", "eks.version", "search.engine_version", "search.master_username"),
+        *("state.backend", "autoscaler.chart_version", "logging.index_prefix"),
+        *("services.airflow", "services.milvus", "services.grafana"),
     }
 )
 # They mean nothing in YAML, a URL, a shell or an .env file.
@@ -159,9 +162,10 @@ def secrets_text(answers: Answers, random: Random) -> str:
     lines += ["", "# Where Airflow's DAGs are; without a URL Airflow runs with GitSync off", "gitsync:"]
     for key, entry in secrets.GitSyncSecrets.model_fields.items():
         lines.append(f"  # {entry.description}")
-        given = answers.gitsync_url if key == "url" else None
-        example = (entry.examples or [""])[0] if key != "ssh_key" else "|-"
-        lines.append(f"  {key}: {json.dumps(given)}" if given else f"  # {key}: {example}")
+        if key == "url":
+            lines.append(f"  url: {json.dumps(answers.gitsync_url)}" if answers.gitsync_url else "  url:")
+            continue
+        lines.append(f"  # {key}: " + ("|-" if key == "ssh_key" else (entry.examples or [""])[0]))
         if key == "ssh_key":
             lines += [
                 "  #   -----BEGIN OPENSSH PRIVATE KEY-----",

@@ -71,6 +71,15 @@ def _is_key(line: str) -> bool:
     return any(name in getattr(model, "model_fields", {}) for model in models)
 
 
+def test_a_program_that_edits_the_files_finds_every_section(tmp_path: Path) -> None:
+    init.create(tmp_path, init.Answers(), seeded())
+    for name, model in (("cali.yaml", Settings), ("secrets.yaml", Secrets)):
+        document = yaml.safe_load((tmp_path / name).read_text())
+        for key, info in model.model_fields.items():
+            if isinstance(info.annotation, type) and hasattr(info.annotation, "model_fields"):
+                assert isinstance(document[key], dict), key
+
+
 def test_answers_take_the_place_of_defaults(tmp_path: Path) -> None:
     answers = init.Answers(
         {
