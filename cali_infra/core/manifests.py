@@ -1,26 +1,28 @@
 """A set of Kubernetes objects as a stage: what would change, in which order it is written, what is pruned.
 
-An inventory, a ConfigMap in `kube-system`, says what a stage made: it lives in the cluster, so that any laptop
-knows what to prune and what to delete. Only what is in it is ever deleted.
+A plan asks the server by dry runs; an apply writes what differs, many objects at a time, waits until the
+workloads run, and only then prunes. What was made here is remembered by `inventory.py`, and nothing else is ever
+deleted. What a difference is stands in `object_diff.py`, waiting in `rollout.py`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 from threading import Event
-from typing import Any
+from typing import TypeVar
 
 from cali_infra.adapters.kubernetes import CONNECTIONS, Kubernetes, Object, ObjectRef, ref_of
+from cali_infra.core.inventory import Holdings, Inventory
+from cali_infra.core.object_diff import differences, owned
 from cali_infra.core.plans import Action, ResourceChange, StagePlan
 from cali_infra.core.progress import Progress
 from cali_infra.core.rollout import ROLLED_OUT, wait_for_rollout
-from cali_infra.errors import KubernetesError
+from cali_infra.errors import ConflictError, InterruptedError_, InvalidObjectError, KubernetesError
 
-INVENTORY_NAMESPACE = "kube-system"
 # Kinds that others stand on come first; what is not named comes before the workloads. Backwards for deletion.
 _ORDER = (
     ("Namespace", "CustomResourceDefinition"),
@@ -31,8 +33,12 @@ _ORDER = (
 )
 _TIER = {kind: tier for tier, kinds in enumerate(_ORDER) for kind in kinds}
 _OTHERS = _ORDER.index(())
-# What the server sets by itself and what is no difference to a reader.
-_NOISE = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp")
+# Seconds until a deleted object is gone: a namespace waits for its pods, which have their grace period.
+_GONE = {"Namespace": 300.0}
+_GONE_OTHERS = 60.0
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def tier(kind: str) -> int:
@@ -41,23 +47,57 @@ def tier(kind: str) -> int:
 
 
 @dataclass(frozen=True)
-class ManifestPlan(StagePlan):
-    """A plan with what it takes to apply it: the objects that differ, and those that have no place any more."""
+class Write:
+    """One object to be applied, and what that does to it."""
 
-    writes: tuple[Object, ...] = field(default=(), repr=False)
-    prunes: tuple[ObjectRef, ...] = ()
+    obj: Object
+    action: Action
+
+
+@dataclass(frozen=True)
+class ManifestPlan(StagePlan):
+    """A plan with what it takes to apply it.
+
+    `objects` is the whole set, `writes` what differs, `prunes` what has no place any more, with the uid that it
+    had; `holdings` is the record afterwards.
+    """
+
+    objects: tuple[Object, ...] = field(default=(), repr=False)
+    writes: tuple[Write, ...] = field(default=(), repr=False)
+    prunes: tuple[tuple[ObjectRef, str], ...] = ()
+    holdings: Holdings = field(default_factory=Holdings)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a dry run says of one object."""
+
+    existed: bool
+    change: ResourceChange | None
+    taken_over: str = ""
 
 
 class ManifestWork:
     """The work of a stage that is a set of objects; satisfies `cluster_stages.Work`.
 
-    `objects()` renders them; it is called once a plan.
+    `objects()` renders them; it is called once a plan. With `force` fields of other managers are taken over, and
+    the plan says which; without it they make a ConflictError.
     """
 
-    def __init__(self, stage: str, kubernetes: Kubernetes, objects: Callable[[], Sequence[Object]]) -> None:
+    def __init__(
+        self,
+        stage: str,
+        kubernetes: Kubernetes,
+        objects: Callable[[], Sequence[Object]],
+        *,
+        force: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._stage = stage
         self._kubernetes = kubernetes
         self._objects = objects
+        self._force = force
+        self._clock = clock
         self._inventory = Inventory(stage, kubernetes)
 
     def exists(self) -> bool:
@@ -66,165 +106,192 @@ class ManifestWork:
     def plan(self, watch: Progress) -> ManifestPlan:
         """Ask the server, by a dry run of every object, what would differ; nothing is written.
 
-        Raises the first KubernetesError by the objects' order.
+        Raises the KubernetesError of the one object that is refused, or one that names them all.
         """
         objects = sorted(self._objects(), key=lambda obj: tier(obj["kind"]))
-        made_here = {obj["metadata"]["name"] for obj in objects if obj["kind"] == "Namespace"}
-        with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="dry-run") as pool:
-            found = list(pool.map(lambda obj: self._compare(obj, made_here), objects))
-        wanted = {ref_of(obj) for obj in objects}
-        prunes = tuple(
-            ref
-            for ref in self._inventory.read() or ()
-            if ref not in wanted and self._kubernetes.get(ref) is not None
-        )
-        changes = [change for change in found if change is not None]
-        changes += [ResourceChange(str(ref), Action.DELETE) for ref in prunes]
+        refs = [ref_of(obj) for obj in objects]
+        _refuse_twins(refs)
+        spaces = {ref.name for ref in refs if ref.kind == "Namespace"}
+        found = _each(lambda obj: self._compare(obj, spaces), objects)
+        before = self._inventory.read()
+        known = before.made if before else {}
+        prunes, left = self._obsolete(before or Holdings(), set(refs))
+        # What an interrupted apply made is there by now, and still ours.
+        made = {ref: not one.existed or known.get(ref, False) for ref, one in zip(refs, found, strict=True)}
+        holdings = Holdings(made, complete=True)
+        changes = [one.change for one in found if one.change is not None]
+        changes += [ResourceChange(str(ref), Action.DELETE) for ref, _ in prunes]
+        record = self._inventory.change(before, holdings)
+        if record is not None:
+            changes.append(record)
         return ManifestPlan(
             self._stage,
             tuple(changes),
-            writes=tuple(obj for obj, change in zip(objects, found, strict=True) if change is not None),
+            (*(one.taken_over for one in found if one.taken_over), *left),
+            objects=tuple(objects),
+            writes=tuple(
+                Write(obj, one.change.action)
+                for obj, one in zip(objects, found, strict=True)
+                if one.change is not None
+            ),
             prunes=prunes,
+            holdings=holdings,
         )
 
     def apply(self, plan: StagePlan, watch: Progress, cancel: Event) -> None:
         """Write what differs, tier by tier, wait for the rollout, then prune what has no place any more.
 
-        Raises the first error of a tier after the whole tier was tried: one bad object hides no other.
+        A tier is tried whole before an error is raised: one bad object hides no other. Raises KubernetesError,
+        and InterruptedError_ after `cancel`; the next apply goes on from there.
         """
         assert isinstance(plan, ManifestPlan)
-        before = self._inventory.read() or ()
-        self._inventory.write({*before, *(ref_of(obj) for obj in plan.writes)})
-        for objects in _tiers(plan.writes):
-            self._write(objects, watch)
-        for obj in plan.writes:
+        before = self._inventory.read() or Holdings()
+        # What is about to be made is remembered first: after a crash it is known whose it is.
+        self._inventory.write(Holdings({**before.made, **plan.holdings.made}, complete=False))
+        for writes in _tiers(plan.writes, lambda write: str(write.obj["kind"])):
+            if cancel.is_set():
+                raise InterruptedError_(f"interrupted; `cali up {self._stage}` goes on from there")
+            _each(lambda write: self._write(write, watch), writes)
+        for obj in plan.objects:
             if obj["kind"] in ROLLED_OUT:
-                wait_for_rollout(self._kubernetes, ref_of(obj), watch, self._stage, cancel)
-        for ref in plan.prunes:
-            self._kubernetes.delete(ref)
-            watch.note(f"pruned {ref}", stage=self._stage)
-        kept = {*before, *(ref_of(obj) for obj in plan.writes)} - set(plan.prunes)
-        self._inventory.write(kept)
+                wait_for_rollout(self._kubernetes, ref_of(obj), watch, self._stage, cancel, clock=self._clock)
+        _each(lambda prune: self._delete(*prune, watch), plan.prunes)
+        self._inventory.write(plan.holdings)
 
     def contents(self) -> tuple[ResourceChange, ...]:
-        return tuple(ResourceChange(str(ref), Action.DELETE) for ref in self._made())
+        holdings = self._inventory.read()
+        if holdings is None:
+            return ()
+        refs = [*_backwards(holdings.own), self._inventory.ref]
+        return tuple(ResourceChange(str(ref), Action.DELETE) for ref in refs)
 
     def destroy(self, watch: Progress, cancel: Event) -> tuple[ResourceChange, ...]:
-        """Delete what the inventory names, workloads first, then the inventory itself."""
-        gone = []
-        for ref in self._made():
-            if self._kubernetes.delete(ref):
-                gone.append(ResourceChange(str(ref), Action.DELETE))
-                watch.resource(self._stage, str(ref), "delete", "complete", 0.0)
+        """Delete what cali made here, workloads first and namespaces last, and then the record itself."""
+        holdings = self._inventory.read()
+        if holdings is None:
+            return ()
+        gone: list[ResourceChange] = []
+        for refs in _tiers(_backwards(holdings.own), lambda ref: ref.kind):
+            if cancel.is_set():
+                raise InterruptedError_("interrupted; what is not deleted yet is still recorded")
+            found = self._ours(refs)
+            _each(lambda item: self._delete(*item, watch), found)
+            gone += [ResourceChange(str(ref), Action.DELETE) for ref, _ in found]
+        for ref in sorted(set(holdings.made) - set(holdings.own), key=str):
+            watch.note(f"{ref} was there before cali and stays", stage=self._stage)
         self._inventory.remove()
-        return tuple(gone)
+        return (*gone, ResourceChange(str(self._inventory.ref), Action.DELETE))
 
-    def _made(self) -> list[ObjectRef]:
-        return sorted(self._inventory.read() or (), key=lambda ref: (-tier(ref.kind), str(ref)))
+    # -- one object -------------------------------------------------------------------------------------
 
-    def _compare(self, obj: Object, made_here: set[str]) -> ResourceChange | None:
-        ref = ref_of(obj)
+    def _compare(self, obj: Object, spaces: Collection[str]) -> _Found:
+        ref, taken_over = ref_of(obj), ""
         live = self._kubernetes.get(ref)
         try:
             wanted = self._kubernetes.apply(obj, dry_run=True)
+        except ConflictError as error:
+            if not (self._force and error.owners):
+                raise
+            wanted = self._kubernetes.apply(obj, dry_run=True, force=True)
+            listed = ", ".join(f"{path} from {owner}" for path, owner in error.owners.items())
+            taken_over = f"{ref}: takes over {listed}"
         except KubernetesError as error:
             # Its namespace comes with this very stage, so the server cannot look at it yet.
-            if live is None and error.status == 404 and ref.namespace in made_here:
-                return ResourceChange(str(ref), Action.CREATE)
+            if live is None and error.status == 404 and ref.namespace in spaces:
+                return _Found(False, ResourceChange(str(ref), Action.CREATE))
             raise
         if live is None:
-            return ResourceChange(str(ref), Action.CREATE)
+            return _Found(False, ResourceChange(str(ref), Action.CREATE))
         fields = tuple(differences(live, wanted))
-        return ResourceChange(str(ref), Action.UPDATE, fields) if fields else None
+        change = ResourceChange(str(ref), Action.UPDATE, fields) if fields else None
+        return _Found(True, change, taken_over)
 
-    def _write(self, objects: Sequence[Object], watch: Progress) -> None:
-        def write(obj: Object) -> KubernetesError | None:
-            ref = ref_of(obj)
-            try:
-                self._kubernetes.apply(obj)
-            except KubernetesError as error:
-                watch.resource(self._stage, str(ref), "create", "errored", 0.0)
-                return error
-            watch.resource(self._stage, str(ref), "create", "complete", 0.0)
-            return None
+    def _obsolete(
+        self, before: Holdings, wanted: Collection[ObjectRef]
+    ) -> tuple[tuple[tuple[ObjectRef, str], ...], tuple[str, ...]]:
+        """What the record names and the stage no longer has: what to delete, and what to say of the rest."""
+        prunes = self._ours([ref for ref in before.own if ref not in wanted])
+        left = [
+            f"{ref} has no place in the stage any more and stays: cali did not make it"
+            for ref, made in before.made.items()
+            if not made and ref not in wanted
+        ]
+        return tuple(prunes), tuple(left)
 
-        with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="apply") as pool:
-            errors = [error for error in pool.map(write, objects) if error is not None]
-        for error in errors[1:]:
-            watch.warn(error.message, stage=self._stage)
-        if errors:
-            raise errors[0]
+    def _ours(self, refs: Sequence[ObjectRef]) -> list[tuple[ObjectRef, str]]:
+        """Those that are there, with their uid; not what somebody else made under the same name since."""
+        found = zip(refs, _each(self._kubernetes.get, refs), strict=True)
+        return [
+            (ref, str(live["metadata"]["uid"])) for ref, live in found if live and owned(live) is not None
+        ]
 
-
-class Inventory:
-    """What a stage made, kept in the cluster as a ConfigMap."""
-
-    def __init__(self, stage: str, kubernetes: Kubernetes) -> None:
-        self._kubernetes = kubernetes
-        self._ref = ObjectRef("v1", "ConfigMap", INVENTORY_NAMESPACE, f"cali-inventory-{stage}")
-
-    def read(self) -> tuple[ObjectRef, ...] | None:
-        """The objects, or None where the stage was never applied."""
-        found = self._kubernetes.get(self._ref)
-        if found is None:
-            return None
-        return tuple(ObjectRef(*item) for item in json.loads(found["data"]["objects"]))
-
-    def write(self, refs: Iterable[ObjectRef]) -> None:
-        """Replace the list."""
-        items = sorted([ref.api_version, ref.kind, ref.namespace, ref.name] for ref in refs)
-        self._kubernetes.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": {
-                    "name": self._ref.name,
-                    "namespace": self._ref.namespace,
-                    "labels": {"app.kubernetes.io/managed-by": "cali"},
-                },
-                "data": {"objects": json.dumps(items)},
-            }
+    def _write(self, write: Write, watch: Progress) -> None:
+        self._watched(
+            ref_of(write.obj),
+            write.action,
+            watch,
+            lambda: bool(self._kubernetes.apply(write.obj, force=self._force)),
         )
 
-    def remove(self) -> None:
-        """Forget the stage."""
-        self._kubernetes.delete(self._ref)
+    def _delete(self, ref: ObjectRef, uid: str, watch: Progress) -> bool:
+        wait = _GONE.get(ref.kind, _GONE_OTHERS)
+        return self._watched(
+            ref, Action.DELETE, watch, lambda: self._kubernetes.delete(ref, wait=wait, uid=uid)
+        )
+
+    def _watched(self, ref: ObjectRef, action: Action, watch: Progress, do: Callable[[], bool]) -> bool:
+        started = self._clock()
+        watch.resource(self._stage, str(ref), action.value, "started", 0.0)
+        state = "errored"
+        try:
+            done = do()
+            state = "complete"
+        finally:
+            watch.resource(self._stage, str(ref), action.value, state, self._clock() - started)
+        return done
 
 
-def differences(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
-    """What differs between two versions of an object, as dotted paths with old and new value.
-
-    A Secret's values are never shown.
-    """
-    hidden = wanted.get("kind") == "Secret"
-    for path, old, new in _walk(_comparable(live), _comparable(wanted), ""):
-        secret = hidden and path.startswith("data")
-        yield f"{path}: changed" if secret else f"{path}: {_brief(old)} -> {_brief(new)}"
-
-
-def _comparable(obj: Mapping[str, Any]) -> dict[str, Any]:
-    rest = {key: value for key, value in obj.items() if key != "status"}
-    rest["metadata"] = {key: value for key, value in obj["metadata"].items() if key not in _NOISE}
-    return rest
+def _refuse_twins(refs: Iterable[ObjectRef]) -> None:
+    seen: set[ObjectRef] = set()
+    for ref in refs:
+        if ref in seen:
+            raise InvalidObjectError(
+                f"{ref} stands twice in the manifests", object_ref=str(ref), remedy="take one of them out"
+            )
+        seen.add(ref)
 
 
-def _walk(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in sorted({*old, *new}):
-            yield from _walk(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, (before, after) in enumerate(zip(old, new, strict=True)):
-            yield from _walk(before, after, f"{path}[{index}]")
-    elif old != new:
-        yield path, old, new
-
-
-def _brief(value: Any) -> str:
-    text = "(none)" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _tiers(objects: Sequence[Object]) -> Iterator[list[Object]]:
-    ordered = sorted(objects, key=lambda obj: tier(obj["kind"]))
-    for _, group in groupby(ordered, key=lambda obj: tier(obj["kind"])):
+def _tiers(items: Iterable[T], kind: Callable[[T], str]) -> Iterator[list[T]]:
+    """Neighbours of the same place in the order, together."""
+    for _, group in groupby(items, key=lambda item: tier(kind(item))):
         yield list(group)
+
+
+def _backwards(refs: Iterable[ObjectRef]) -> list[ObjectRef]:
+    return sorted(refs, key=lambda ref: (-tier(ref.kind), str(ref)))
+
+
+def _each(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Do it to all of them at the same time; the errors are raised as one after the last has ended."""
+    if not items:
+        return []
+
+    def attempt(item: T) -> R | KubernetesError:
+        try:
+            return work(item)
+        except KubernetesError as error:
+            return error
+
+    with ThreadPoolExecutor(min(CONNECTIONS, len(items)), thread_name_prefix="objects") as pool:
+        outcomes = list(pool.map(attempt, items))
+    errors = [outcome for outcome in outcomes if isinstance(outcome, KubernetesError)]
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        remedies = dict.fromkeys(error.remedy for error in errors if error.remedy)
+        raise KubernetesError(
+            f"{len(errors)} of {len(items)} objects failed:\n"
+            + "\n".join(f"- {error.message}" for error in errors),
+            remedy="\n".join(remedies),
+        )
+    return [outcome for outcome in outcomes if not isinstance(outcome, KubernetesError)]

@@ -13,7 +13,12 @@ from cali_infra.errors import InterruptedError_, KubernetesError
 
 ROLLED_OUT = ("DaemonSet", "Deployment", "StatefulSet")
 PATIENCE = 300.0
-_EVERY = 2.0
+# Seconds between two looks: at first a rollout may be a matter of moments.
+_SHORTEST, _LONGEST = 0.1, 2.0
+# For this long, in seconds, a pod that waits for something is nothing to speak of.
+_QUIET = 15.0
+_EARLY = ("ContainerCreating", "PodInitializing")
+_LAST_LINES = 5
 
 
 def wait_for_rollout(
@@ -26,71 +31,108 @@ def wait_for_rollout(
     patience: float = PATIENCE,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Return when every replica is updated and ready.
+    """Return when every replica is updated and ready; what holds it up is said as it turns up.
 
     Raises KubernetesError, with the reasons that pods and events give, when that takes longer than `patience`
     seconds, and InterruptedError_ after `cancel`.
     """
-    started = clock()
+    started, pause, shown = clock(), _SHORTEST, -1
+    said: set[str] = set()
     while True:
         obj = kubernetes.get(ref)
         ready, wanted = replicas(obj) if obj else (0, 1)
-        if ready == wanted:
-            watch.resource(stage, str(ref), "rollout", "complete", clock() - started)
+        elapsed = clock() - started
+        if ready >= wanted:
+            watch.resource(stage, str(ref), f"rollout {ready}/{wanted}", "complete", elapsed)
             return
-        watch.resource(stage, f"{ref} {ready}/{wanted}", "rollout", "progress", clock() - started)
-        if clock() - started > patience:
-            reasons = "; ".join(dict.fromkeys(_reasons(kubernetes, obj))) if obj else "it is gone"
+        if ready != shown:
+            watch.resource(stage, str(ref), f"rollout {ready}/{wanted}", "progress", elapsed)
+            shown = ready
+        late = elapsed > patience
+        if obj and (late or elapsed > _QUIET):
+            for reason in _reasons(kubernetes, obj):
+                if reason not in said:
+                    said.add(reason)
+                    watch.warn(f"{ref}: {reason}", stage=stage)
+        if late:
+            reasons = "\n".join(f"- {reason}" for reason in dict.fromkeys(_reasons(kubernetes, obj or {})))
             raise KubernetesError(
-                f"{ref} has {ready} of {wanted} replicas ready after {patience:.0f} seconds: "
-                f"{reasons or 'its pods give no reason yet'}",
+                f"{ref} has {ready} of {wanted} replicas ready after {patience:.0f} seconds"
+                + (f":\n{reasons}" if reasons else "; its pods give no reason"),
                 object_ref=str(ref),
                 remedy=f"kubectl -n {ref.namespace} describe {ref.kind.lower()} {ref.name}",
             )
-        if cancel.wait(_EVERY):
+        if cancel.wait(pause):
             raise InterruptedError_(f"interrupted while {ref} rolls out; it goes on by itself")
+        pause = min(pause * 2, _LONGEST)
 
 
 def replicas(obj: Object) -> tuple[int, int]:
-    """How many replicas are updated and ready, and how many there are to be; what the controller has not yet
-    looked at counts as not ready."""
-    status, spec = obj.get("status", {}), obj["spec"]
+    """How many replicas are updated and available, and how many there are to be.
+
+    What the controller has not looked at yet counts as none, and a Deployment's old pods have to be gone.
+    Source: `kubectl rollout status`.
+    """
+    status, spec = obj.get("status") or {}, obj["spec"]
+
+    def count(name: str) -> int:
+        return int(status.get(name) or 0)
+
     if obj["kind"] == "DaemonSet":
-        wanted = int(status.get("desiredNumberScheduled", 1))
-        ready = min(int(status.get("updatedNumberScheduled", 0)), int(status.get("numberReady", 0)))
+        wanted = count("desiredNumberScheduled")
+        ready = min(count("updatedNumberScheduled"), count("numberAvailable"))
     else:
         wanted = int(spec.get("replicas", 1))
-        ready = min(int(status.get("updatedReplicas", 0)), int(status.get("readyReplicas", 0)))
-    if int(status.get("observedGeneration", 0)) < int(obj["metadata"].get("generation", 0)):
+        available = "availableReplicas" if obj["kind"] == "Deployment" else "readyReplicas"
+        ready = min(count("updatedReplicas"), count(available))
+        if obj["kind"] == "Deployment" and count("replicas") > count("updatedReplicas"):
+            return min(ready, wanted - 1), wanted
+    if count("observedGeneration") < int(obj["metadata"].get("generation", 1)):
         return 0, max(wanted, 1)
     return ready, wanted
 
 
 def _reasons(kubernetes: Kubernetes, obj: Object) -> Iterator[str]:
+    """What stands in the way, as pods and events tell it."""
+    if not obj:
+        yield "it is gone"
+        return
     namespace = obj["metadata"]["namespace"]
-    labels = obj["spec"]["selector"]["matchLabels"]
+    labels = (obj["spec"].get("selector") or {}).get("matchLabels") or {}
     pods = kubernetes.list("v1", "Pod", namespace, labels)
-    names = {pod["metadata"]["name"] for pod in pods}
     for pod in pods:
         yield from _pod_reasons(kubernetes, pod)
+    names = {obj["metadata"]["name"], *(pod["metadata"]["name"] for pod in pods)}
     for event in kubernetes.list("v1", "Event", namespace):
-        about = event.get("involvedObject", {}).get("name")
-        if event.get("type") == "Warning" and about in names | {obj["metadata"]["name"]}:
+        if event.get("type") == "Warning" and (event.get("involvedObject") or {}).get("name") in names:
             yield f"{event.get('reason', '')}: {event.get('message', '')}"
 
 
 def _pod_reasons(kubernetes: Kubernetes, pod: dict[str, Any]) -> Iterator[str]:
-    status, meta = pod.get("status", {}), pod["metadata"]
-    for condition in status.get("conditions", ()):
+    status, name = pod.get("status") or {}, pod["metadata"]["name"]
+    for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            yield f"{meta['name']} is not scheduled: {condition.get('message', '')}"
-    for container in status.get("containerStatuses", ()):
-        waiting = container.get("state", {}).get("waiting")
-        if not waiting or waiting.get("reason") in ("ContainerCreating", "PodInitializing"):
-            continue
-        yield f"{meta['name']}: {waiting.get('reason')} {waiting.get('message', '')}".rstrip()
+            yield f"{name} is not scheduled: {condition.get('message', '')}"
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        state = container.get("state") or {}
+        waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
+        if waiting.get("reason") and waiting["reason"] not in _EARLY:
+            yield f"{name}: {waiting['reason']} {waiting.get('message', '')}".rstrip()
+        if ended.get("exitCode"):
+            yield f"{name}: {container['name']} ended with {ended['exitCode']}"
         if waiting.get("reason") == "CrashLoopBackOff":
-            last = kubernetes.log(
-                meta["namespace"], meta["name"], container=container["name"], previous=True, lines=5
-            )
-            yield f"last lines of {container['name']}: {last.strip()}"
+            yield from _last_lines(kubernetes, pod, container["name"])
+
+
+def _last_lines(kubernetes: Kubernetes, pod: dict[str, Any], container: str) -> Iterator[str]:
+    meta = pod["metadata"]
+    try:
+        text = kubernetes.log(
+            meta["namespace"], meta["name"], container=container, previous=True, lines=_LAST_LINES
+        )
+    except KubernetesError as error:
+        # A log that is gone already must not hide what is known.
+        yield f"the log of {meta['name']} cannot be read: {error.message}"
+        return
+    if text.strip():
+        yield f"last lines of {meta['name']}: {text.strip()}"

@@ -7,19 +7,22 @@ default. Source: facts, "StorageClass".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
 
-from cali_infra.adapters.kubernetes import Kubernetes, Object, ref_of
-from cali_infra.core.manifests import Inventory, differences
+from cali_infra.adapters.kubernetes import Kubernetes, Object, ObjectRef, ref_of
+from cali_infra.core.inventory import Holdings, Inventory
+from cali_infra.core.object_diff import brief, differences, walk
 from cali_infra.core.plans import Action, ResourceChange, StagePlan
 from cali_infra.core.progress import Progress
-from cali_infra.errors import KubernetesError
+from cali_infra.errors import InterruptedError_, KubernetesError
 
 DEFAULT = "storageclass.kubernetes.io/is-default-class"
-_BETA_DEFAULT = "storageclass.beta.kubernetes.io/is-default-class"
+# The older name, which the API server still heeds.
+BETA_DEFAULT = "storageclass.beta.kubernetes.io/is-default-class"
+# What cannot be changed, with what the server puts in when it is left out.
 _IMMUTABLE: Mapping[str, Any] = {
     "provisioner": None,
     "parameters": {},
@@ -27,14 +30,21 @@ _IMMUTABLE: Mapping[str, Any] = {
     "volumeBindingMode": "Immediate",
 }
 _API = "storage.k8s.io/v1"
+_GONE = 30.0
 
 
 @dataclass(frozen=True)
 class StorageClassPlan(StagePlan):
-    """A plan with the class to write and the names of the classes that stop being the default."""
+    """A plan with the class to write, what that does to the one that is there, and who is demoted.
+
+    `old` is the class that is to be replaced, with all that it takes to put it back.
+    """
 
     wanted: Object = field(default_factory=dict, repr=False)
-    demoted: tuple[str, ...] = ()
+    action: Action | None = None
+    old: Object | None = field(default=None, repr=False)
+    demoted: tuple[ObjectRef, ...] = ()
+    holdings: Holdings = field(default_factory=Holdings)
 
 
 class StorageClassWork:
@@ -50,91 +60,128 @@ class StorageClassWork:
         return self._inventory.read() is not None
 
     def plan(self, watch: Progress) -> StorageClassPlan:
+        """Compare, and have the server look at the new class; nothing is written. Raises KubernetesError."""
         (wanted,) = self._objects()
         ref = ref_of(wanted)
-        classes = {c["metadata"]["name"]: c for c in self._kubernetes.list(_API, "StorageClass")}
+        classes = {item["metadata"]["name"]: item for item in self._kubernetes.list(_API, "StorageClass")}
         live = classes.pop(ref.name, None)
-        changes = []
-        if live is None:
-            changes.append(ResourceChange(str(ref), Action.CREATE))
-        elif _immutable(live) != _immutable(wanted):
-            fields = tuple(differences(_shown(live), _shown(wanted)))
-            changes.append(ResourceChange(str(ref), Action.REPLACE, fields))
-        else:
-            fields = tuple(differences(live, self._kubernetes.apply(wanted, dry_run=True)))
-            if fields:
-                changes.append(ResourceChange(str(ref), Action.UPDATE, fields))
-        demoted = tuple(sorted(name for name, other in classes.items() if _is_default(other)))
-        changes += [
-            ResourceChange(f"StorageClass {name}", Action.UPDATE, (f'{DEFAULT}: "true" -> "false"',))
-            for name in demoted
+        own = self._compare(live, wanted)
+        demoted = tuple(_ref(name) for name, other in sorted(classes.items()) if is_default(other))
+        before = self._inventory.read()
+        replaced = own is not None and own.action is Action.REPLACE
+        # A class that was there and fits is not ours to delete later, a replaced one is.
+        made = live is None or replaced or (before is not None and before.made.get(ref, False))
+        holdings = Holdings({ref: made}, complete=True)
+        record = self._inventory.change(before, holdings)
+        demotions = [
+            ResourceChange(str(other), Action.UPDATE, (f"default class: true -> false, {ref.name} is it",))
+            for other in demoted
         ]
+        changes = [change for change in (own, *demotions, record) if change is not None]
         return StorageClassPlan(
             self._stage,
             tuple(changes),
-            ("volumes made with the old gp2 are not touched",) if _replaces(changes) else (),
+            (f"{ref} is deleted and made anew; volumes that are bound are not touched",) if replaced else (),
             wanted=wanted,
+            action=own.action if own else None,
+            old=live if replaced else None,
             demoted=demoted,
+            holdings=holdings,
         )
 
     def apply(self, plan: StagePlan, watch: Progress, cancel: Event) -> None:
         """Write the class, then take the default from every other.
 
-        Raises KubernetesError when the new class is refused; the old one is put back first.
+        Raises KubernetesError when the new class is refused; the old one is put back first. Raises
+        InterruptedError_ after `cancel`, before anything is written or once the class stands.
         """
         assert isinstance(plan, StorageClassPlan)
         ref = ref_of(plan.wanted)
-        if _replaces(plan.changes):
-            old = self._kubernetes.get(ref)
-            self._kubernetes.apply(_renamed(plan.wanted), dry_run=True)
-            self._kubernetes.delete(ref, wait=30)
-            try:
+        _stop(cancel)
+        self._inventory.write(Holdings(plan.holdings.made, complete=False))
+        if plan.action is not None:
+            watch.resource(self._stage, str(ref), plan.action.value, "started", 0.0)
+            if plan.old is not None:
+                self._replace(ref, plan.old, plan.wanted, watch)
+            else:
                 self._kubernetes.apply(plan.wanted)
-            except KubernetesError:
-                if old is not None:
-                    self._kubernetes.create(_bare(old))
-                    watch.warn(f"the new {ref} was refused; the old one is back", stage=self._stage)
-                raise
-        else:
-            self._kubernetes.apply(plan.wanted)
-        watch.resource(self._stage, str(ref), "create", "complete", 0.0)
-        for name in plan.demoted:
-            other = ref_of({"apiVersion": _API, "kind": "StorageClass", "metadata": {"name": name}})
-            off = {DEFAULT: "false", _BETA_DEFAULT: None}
-            self._kubernetes.patch(other, {"metadata": {"annotations": off}})
-            watch.note(f"{other} is no longer the default", stage=self._stage)
-        self._inventory.write([ref])
+            watch.resource(self._stage, str(ref), plan.action.value, "complete", 0.0)
+        for other in plan.demoted:
+            _stop(cancel)
+            annotations = {DEFAULT: "false", BETA_DEFAULT: None}
+            self._kubernetes.patch(other, {"metadata": {"annotations": annotations}})
+            watch.resource(self._stage, str(other), Action.UPDATE.value, "complete", 0.0)
+        self._inventory.write(plan.holdings)
 
     def contents(self) -> tuple[ResourceChange, ...]:
-        return tuple(ResourceChange(str(ref), Action.DELETE) for ref in self._inventory.read() or ())
+        holdings = self._inventory.read()
+        if holdings is None:
+            return ()
+        return tuple(ResourceChange(str(r), Action.DELETE) for r in (*holdings.own, self._inventory.ref))
 
     def destroy(self, watch: Progress, cancel: Event) -> tuple[ResourceChange, ...]:
+        """Delete the class if cali made it; volumes made with it stay, and so does what was demoted."""
         gone = self.contents()
-        for ref in self._inventory.read() or ():
+        for ref in (self._inventory.read() or Holdings()).own:
+            _stop(cancel)
             self._kubernetes.delete(ref)
+            watch.resource(self._stage, str(ref), Action.DELETE.value, "complete", 0.0)
         self._inventory.remove()
         return gone
 
+    def _compare(self, live: Object | None, wanted: Object) -> ResourceChange | None:
+        ref = ref_of(wanted)
+        if live is None:
+            self._kubernetes.apply(wanted, dry_run=True)
+            return ResourceChange(str(ref), Action.CREATE)
+        fields = tuple(immutable_differences(live, wanted))
+        if fields:
+            # The server looks at the new class under a name that is free, before the old one is deleted.
+            self._kubernetes.apply(_renamed(wanted), dry_run=True)
+            return ResourceChange(str(ref), Action.REPLACE, fields)
+        fields = tuple(differences(live, self._kubernetes.apply(wanted, dry_run=True)))
+        return ResourceChange(str(ref), Action.UPDATE, fields) if fields else None
 
-def _replaces(changes: Sequence[ResourceChange]) -> bool:
-    return any(change.action is Action.REPLACE for change in changes)
+    def _replace(self, ref: ObjectRef, old: Object, wanted: Object, watch: Progress) -> None:
+        # Only the class that was shown: another one of the name made since would be a ConflictError.
+        self._kubernetes.delete(ref, wait=_GONE, uid=old["metadata"]["uid"])
+        try:
+            self._kubernetes.apply(wanted)
+        except KubernetesError as error:
+            try:
+                self._kubernetes.create(_bare(old))
+            except KubernetesError as again:
+                raise KubernetesError(
+                    f"{error.message}; and the old {ref} could not be put back: {again.message}",
+                    object_ref=str(ref),
+                    status=error.status,
+                    remedy="there is no such class now, which harms no volume: run `cali up storage` again",
+                ) from error
+            watch.warn(f"the new {ref} was refused; the old one is back", stage=self._stage)
+            raise
 
 
-def _immutable(obj: Mapping[str, Any]) -> dict[str, Any]:
+def immutable_differences(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+    """Where two classes differ in what cannot be changed, as dotted paths with old and new value."""
+    for path, old, new in walk(_fixed(live), _fixed(wanted)):
+        yield f"{path}: {brief(old)} -> {brief(new)}"
+
+
+def is_default(obj: Mapping[str, Any]) -> bool:
+    """Whether claims without a class get this one."""
+    annotations = obj["metadata"].get("annotations") or {}
+    return "true" in (annotations.get(DEFAULT), annotations.get(BETA_DEFAULT))
+
+
+def _fixed(obj: Mapping[str, Any]) -> dict[str, Any]:
     return {key: obj.get(key) or default for key, default in _IMMUTABLE.items()}
 
 
-def _shown(obj: Mapping[str, Any]) -> Object:
-    return {**_immutable(obj), "metadata": {}}
-
-
-def _is_default(obj: Mapping[str, Any]) -> bool:
-    annotations = obj["metadata"].get("annotations") or {}
-    return "true" in (annotations.get(DEFAULT), annotations.get(_BETA_DEFAULT))
+def _ref(name: str) -> ObjectRef:
+    return ObjectRef(_API, "StorageClass", None, name)
 
 
 def _renamed(obj: Object) -> Object:
-    """The class under a name that is free: the server looks at it before the old one is deleted."""
     return {**obj, "metadata": {**obj["metadata"], "name": f"{obj['metadata']['name']}-cali-check"}}
 
 
@@ -142,3 +189,8 @@ def _bare(obj: Object) -> Object:
     """An object that was read, without what the server set, so that it can be created again."""
     kept = ("name", "labels", "annotations")
     return {**obj, "metadata": {key: value for key, value in obj["metadata"].items() if key in kept}}
+
+
+def _stop(cancel: Event) -> None:
+    if cancel.is_set():
+        raise InterruptedError_("interrupted; `cali up storage` goes on from there")

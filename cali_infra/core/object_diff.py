@@ -1,0 +1,70 @@
+"""What differs between two versions of an object, for a person and for the decision to write.
+
+What the server keeps by itself is no difference; a Secret's values are compared and never shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cali_infra.adapters.kubernetes import FIELD_MANAGER
+
+# What the server sets by itself.
+_SERVERS = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
+_LONGEST = 60
+
+
+def differences(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+    """What differs, as dotted paths with old and new value; a key with dots of its own stands in brackets.
+
+    `wanted` is the outcome of a dry run, with its owners: where only those differ, that is a difference, since
+    what cali does not own it can neither keep nor remove later.
+    """
+    found = False
+    for path, old, new in walk(comparable(live), comparable(wanted)):
+        found = True
+        secret = wanted.get("kind") == "Secret" and path.startswith(("data", "stringData"))
+        yield f"{path}: changed" if secret else f"{path}: {brief(old)} -> {brief(new)}"
+    if not found and owned(live) != owned(wanted):
+        yield "metadata.managedFields: the fields that cali manages"
+
+
+def comparable(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of an object that somebody wrote."""
+    rest = {key: value for key, value in obj.items() if key != "status"}
+    rest["metadata"] = {key: value for key, value in obj["metadata"].items() if key not in _SERVERS}
+    return rest
+
+
+def owned(obj: Mapping[str, Any]) -> Any:
+    """The fields that cali applied, as the server keeps them; None where it never did."""
+    for entry in obj["metadata"].get("managedFields") or ():
+        if entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply":
+            return entry.get("fieldsV1")
+    return None
+
+
+def walk(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Path, old and new value of everything that differs; None is what is not there."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}):
+            yield from walk(old.get(key), new.get(key), _join(path, str(key)))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from walk(before, after, f"{path}[{index}]")
+    elif old != new:
+        yield path, old, new
+
+
+def brief(value: Any) -> str:
+    """A value in one short line."""
+    text = "(none)" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def _join(path: str, key: str) -> str:
+    if "." in key or "/" in key:
+        return f"{path}[{key}]"
+    return f"{path}.{key}" if path else key
