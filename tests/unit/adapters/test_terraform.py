@@ -135,7 +135,7 @@ def test_the_child_gets_the_given_environment_and_what_automation_needs(
 
 @pytest.mark.parametrize(
     "name",
-    "TF_LOG TF_LOG_PATH TF_LOG_PROVIDER TF_CLI_ARGS TF_CLI_ARGS_plan TF_VAR_x TF_WORKSPACE TF_DATA_DIR".split(),
+    ["TF_LOG", "TF_LOG_PATH", "TF_CLI_ARGS", "TF_CLI_ARGS_plan", "TF_VAR_x", "TF_WORKSPACE", "TF_DATA_DIR"],
 )
 def test_what_would_work_behind_calis_back_is_taken_out(name: str) -> None:
     assert name not in child_environment({name: "x"})
