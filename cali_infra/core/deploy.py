@@ -119,11 +119,9 @@ class Deployment:
         }
         planned: dict[str, Future[None]] = {}
         for stage in stages:
-            try:
-                for ancestor in closure(stage.name):
-                    opened[ancestor.name].result()
-            except CaliError as error:
-                self._states[stage.name].error = error
+            broken = [s.name for s in closure(stage.name) if not self._opened(s, opened[s.name])]
+            if broken:
+                self._states[stage.name].pending = tuple(broken)
                 continue
             planned[stage.name] = pool.submit(self._survey_one, stage.name)
         for future in [*planned.values(), *opened.values()]:
@@ -138,6 +136,17 @@ class Deployment:
                 f"{', '.join(self._states)}: needs what was never applied here: {names}",
                 remedy=f"cali up --through {stages[-1].name}",
             )
+
+    def _opened(self, stage: Stage, future: Future[None]) -> bool:
+        """Wait until a stage is open; an error of one outside the selection ends the run."""
+        try:
+            future.result()
+        except CaliError as error:
+            if stage.name not in self._states:
+                raise
+            self._states[stage.name].error = error
+            return False
+        return True
 
     def _survey_one(self, name: str) -> None:
         state, driver = self._states[name], self.drivers[name]
@@ -169,9 +178,9 @@ class Deployment:
                 guard.check(state.plan, allow_replace)
         plans = tuple(s.plan for s in states if s.plan and not s.plan.empty)
         pending = {s.stage.name: s.pending for s in states if s.pending}
-        if (plans or pending) and not approve(Question(plans, pending)):
+        if plans and not approve(Question(plans, pending)):
             raise RefusedError("not approved; nothing was changed")
-        if plans or pending:
+        if plans:
             self.on_approved()
 
     # The walk: stages in their order, those that do not wait for each other at the same time.
