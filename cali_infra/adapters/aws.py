@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -41,6 +41,8 @@ _ABSENT = frozenset(
         "ResourceNotFoundException",
         "InvalidVpcID.NotFound",
         "InvalidSubnetID.NotFound",
+        "InvalidInstanceID.NotFound",
+        "InvalidVolume.NotFound",
         "NotFoundException",
         "404",
         "NoSuchBucket",
@@ -170,6 +172,26 @@ class Aws:
         answer: dict[str, str] = self._call("resourcegroupstaggingapi", ask)
         return answer
 
+    def instances_gone(self, instances: Collection[str]) -> frozenset[str]:
+        """Those of these instances that are terminated: EC2 shows them, with their tags, for an hour."""
+        found = self._find("ec2", lambda ec2: ec2.describe_instances(InstanceIds=sorted(instances)))
+        states = {
+            item["InstanceId"]: item["State"]["Name"]
+            for reservation in (found or {}).get("Reservations", ())
+            for item in reservation["Instances"]
+        }
+        return frozenset(
+            i for i in instances if states.get(i, "terminated") in ("terminated", "shutting-down")
+        )
+
+    def volumes(self, volumes: Collection[str]) -> dict[str, str]:
+        """Size and zone of each of these volumes that is there, in words."""
+        found = self._find("ec2", lambda ec2: ec2.describe_volumes(VolumeIds=sorted(volumes)))
+        return {
+            item["VolumeId"]: f"{item['Size']} GiB in {item['AvailabilityZone']}"
+            for item in (found or {}).get("Volumes", ())
+        }
+
     def token(self, cluster: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Token:
         """A bearer for the cluster's API: a presigned GetCallerIdentity that names the cluster.
 
@@ -285,8 +307,6 @@ class Aws:
                     connect_timeout=5,
                     read_timeout=30,
                     retries={"mode": "standard", "max_attempts": 4},
-                    # A bearer and a caller belong to the region's own STS.
-                    sts_regional_endpoints="regional",
                 )
                 make: Any = self._boto().client
                 self._clients[service] = make(

@@ -6,6 +6,7 @@ is still there. Source: facts, "Taking it down".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -52,9 +53,16 @@ def survivors(platform: Platform) -> tuple[str, ...]:
     """What still carries the cluster's tags, each with what a person needs to find it."""
     cluster = platform.settings.cluster_name
     found: dict[str, str] = {}
-    for tag, value in (
-        (f"kubernetes.io/cluster/{cluster}", "owned"),
-        ("elbv2.k8s.aws/cluster", cluster),
-    ):
+    for tag, value in ((f"kubernetes.io/cluster/{cluster}", "owned"), ("elbv2.k8s.aws/cluster", cluster)):
         found.update(platform.aws.tagged(tag, value))
+    if instances := _ids(found, ":instance/"):
+        gone = platform.aws.instances_gone(instances.values())
+        found = {arn: words for arn, words in found.items() if instances.get(arn) not in gone}
+    if volumes := _ids(found, ":volume/"):
+        sizes = platform.aws.volumes(volumes.values())
+        found |= {arn: sizes.get(volume, found[arn]) for arn, volume in volumes.items()}
     return tuple(f"{arn} ({words})" if words else arn for arn, words in sorted(found.items()))
+
+
+def _ids(found: Mapping[str, str], kind: str) -> dict[str, str]:
+    return {arn: arn.rpartition("/")[2] for arn in found if kind in arn}
