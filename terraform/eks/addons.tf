@@ -47,6 +47,11 @@ resource "aws_eks_addon" "before_nodes" {
     }
   }
 
+  lifecycle {
+    # A cluster made anew has the name of the old one, so nothing else tells that this went with it.
+    replace_triggered_by = [aws_eks_cluster.this.created_at]
+  }
+
   depends_on = [aws_iam_role_policy_attachment.addon]
 }
 
@@ -69,6 +74,10 @@ resource "aws_eks_addon" "after_nodes" {
       role_arn        = aws_iam_role.addon[each.value].arn
       service_account = pod_identity_association.value.service_account
     }
+  }
+
+  lifecycle {
+    replace_triggered_by = [aws_eks_cluster.this.created_at]
   }
 
   depends_on = [

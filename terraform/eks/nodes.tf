@@ -109,6 +109,9 @@ resource "aws_eks_node_group" "this" {
     # The autoscaler's, from the first pod on.
     ignore_changes = [scaling_config[0].desired_size]
 
+    # A cluster made anew has the name of the old one, and cannot be deleted before its nodes.
+    replace_triggered_by = [aws_eks_cluster.this.created_at]
+
     precondition {
       condition     = var.min_nodes <= var.desired_nodes && var.desired_nodes <= var.max_nodes
       error_message = "min_nodes, desired_nodes and max_nodes have to grow in this order; they are ${var.min_nodes}, ${var.desired_nodes} and ${var.max_nodes}."

@@ -32,6 +32,8 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
     environ = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
     # Nothing is to be called; if something were, it would have to fail.
     environ |= {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_EC2_METADATA_DISABLED": "true"}
+    # Decoding the AWS provider's schema is mostly garbage collection.
+    environ |= {"GOGC": "400"}
     if folder := mirror["find"](os.environ):
         config = tmp_path_factory.mktemp("terraform") / "terraformrc"
         config.write_text(mirror["configuration"](folder))

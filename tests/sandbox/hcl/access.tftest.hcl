@@ -207,33 +207,3 @@ run "a_wildcard" {
 
   expect_failures = [var.principals]
 }
-
-run "an_account_is_twelve_digits" {
-  command = plan
-
-  variables {
-    account_id = "1111"
-  }
-
-  expect_failures = [var.account_id]
-}
-
-run "extra_tags_leave_the_standard_tags_alone" {
-  command = plan
-
-  variables {
-    extra_tags = { Stack = "mine" }
-  }
-
-  expect_failures = [var.extra_tags]
-}
-
-run "extra_tags_keep_off_the_prefix_of_aws" {
-  command = plan
-
-  variables {
-    extra_tags = { "aws:x" = "mine" }
-  }
-
-  expect_failures = [var.extra_tags]
-}
