@@ -7,7 +7,9 @@ deleted through the IAM API, as on AWS.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 OPERATOR_PATH = "/sandbox/"
@@ -58,8 +60,9 @@ class Operator:
 class Identities:
     """The IAM principals that this stand-in knows."""
 
-    def __init__(self, account: str) -> None:
+    def __init__(self, account: str, now: Callable[[], datetime]) -> None:
         self.account = account
+        self._now = now
 
     def bootstrap(self) -> Operator:
         """Make the operator, an administrator, with an access key."""
@@ -71,7 +74,6 @@ class Identities:
 
     def access_key(self, key_id: str) -> AccessKey | None:
         """The access key of that id, unless it is unknown, inactive, expired or its role is gone."""
-        from moto.core.utils import utcnow
         from moto.iam.models import iam_backends
 
         for account, partitions in list(iam_backends.items()):
@@ -84,7 +86,7 @@ class Identities:
             session = self._session(str(account), key_id)
             if session is not None:
                 role_id = self.unique_id(str(session.role_arn))
-                if role_id is None or session.expiration < utcnow():
+                if role_id is None or session.expiration.replace(tzinfo=UTC) < self._now():
                     return None
                 principal = Principal(str(session.role_arn), role_id, str(account), str(session.session_name))
                 return AccessKey(

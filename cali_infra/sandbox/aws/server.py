@@ -60,7 +60,7 @@ class AwsStandIn:
         self.account = account
         self.controls = Controls()
         self.controls.delay("cluster_create", cluster_delay)
-        self._identities = Identities(account)
+        self._identities = Identities(account, now)
         self._eks = Eks(
             World(self._identities, clusters, self.controls, clock, now, new_id, strict_principals)
         )
@@ -92,7 +92,9 @@ class AwsStandIn:
         )
         self._server = make_server(HOST, 0, front, threaded=True, request_handler=_quiet_handler())
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="aws", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="aws", daemon=True
+        )
         self._thread.start()
         return self.endpoint
 
