@@ -71,9 +71,9 @@ run "what_the_platform_relies_on" {
   assert {
     condition = (
       aws_eks_cluster.this.access_config[0].authentication_mode == "API" &&
-      aws_eks_cluster.this.access_config[0].bootstrap_cluster_creator_admin_permissions == null
+      aws_eks_cluster.this.access_config[0].bootstrap_cluster_creator_admin_permissions == true
     )
-    error_message = "Access is in access entries, and who makes the cluster administers it by EKS's own default."
+    error_message = "Access is in access entries, and who makes the cluster administers it: left out, the provider sends false."
   }
 
   assert {
