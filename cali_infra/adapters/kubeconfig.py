@@ -67,7 +67,7 @@ def _take_plugin(merged: dict[str, Any], context: str | None) -> Any:
     name = context or merged.get("current-context")
     chosen = [item["context"] for item in merged.get("contexts") or () if item["name"] == name]
     for user in merged.get("users") or ():
-        if chosen and user["name"] == chosen[0].get("user") and user["user"]:
+        if chosen and user["name"] == chosen[0].safe_get("user") and user["user"]:
             return user["user"].value.pop("exec", None)
     return None
 

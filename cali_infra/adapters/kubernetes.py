@@ -377,7 +377,7 @@ class Kubernetes:
             error = error_from(answer.status, answer.data, call.what)
             if answer.status == 401:
                 raise _TryAgainError(error, self._grace)
-            if answer.status in _RETRIED:
+            if answer.status in _RETRIED and not isinstance(error, InvalidObjectError):
                 raise _TryAgainError(error, self._patience, _retry_after(answer.headers))
             raise error
 
@@ -412,8 +412,8 @@ class Kubernetes:
         payload = None
         if call.body is not None:
             headers["Content-Type"] = call.content_type
-            # The client serialises bodies of some content types by itself and takes text for the others.
-            payload = call.body if call.content_type == "application/json" else json.dumps(call.body)
+            # The client serialises JSON by itself, whatever kind of it, and takes text for the rest.
+            payload = call.body if call.content_type.endswith("json") else json.dumps(call.body)
         url = self.host + call.path + (f"?{urlencode(call.query)}" if call.query else "")
         try:
             answer: Any = self._connection().call_api(

@@ -18,6 +18,10 @@ from cali_infra.errors import (
     UnauthorizedError,
 )
 
+# What the API server says, with a 500, of an apply that names a field which the kind does not have.
+_UNDECLARED = re.compile(
+    r"^failed to create typed patch object .*?: (\.\S+): field not declared in schema", re.S
+)
 _MANAGER = re.compile(r'conflict with "([^"]+)"')
 
 
@@ -64,8 +68,11 @@ def error_from(status: int, data: bytes, what: str) -> KubernetesError:
         return ConflictError(
             text, object_ref=what, status=status, remedy="somebody else changed it: run the command again"
         )
-    if status in (400, 422):
+    undeclared = _UNDECLARED.search(message)
+    if status in (400, 422) or undeclared:
         fields = [str(cause["field"]) for cause in causes if cause.get("field")]
+        if undeclared:
+            fields.append(undeclared.group(1))
         return InvalidObjectError(
             text,
             fields=fields,

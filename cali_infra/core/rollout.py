@@ -43,10 +43,13 @@ def wait_for_rollout(
         ready, wanted = replicas(obj) if obj else (0, 1)
         elapsed = clock() - started
         if ready >= wanted:
-            watch.resource(stage, str(ref), f"rollout {ready}/{wanted}", "complete", elapsed)
+            # Looked at to the end, and not one more change that was made.
+            watch.resource(stage, str(ref), "read", "complete", elapsed)
+            watch.note(f"{ref}: {ready} of {wanted} ready", stage=stage)
             return
         if ready != shown:
-            watch.resource(stage, str(ref), f"rollout {ready}/{wanted}", "progress", elapsed)
+            doing = f"rolling out, {ready} of {wanted} ready"
+            watch.resource(stage, str(ref), doing, "progress", elapsed)
             shown = ready
         late = elapsed > patience
         if obj and (late or elapsed > _QUIET):
