@@ -15,7 +15,7 @@ from itertools import groupby
 from threading import Event
 from typing import TypeVar
 
-from cali_infra.adapters.kubernetes import CONNECTIONS, Kubernetes, Object, ObjectRef, ref_of
+from cali_infra.adapters.kubernetes import CONNECTIONS, FIELD_MANAGER, Kubernetes, Object, ObjectRef, ref_of
 from cali_infra.core.inventory import Holdings, Inventory
 from cali_infra.core.object_diff import differences, owned
 from cali_infra.core.plans import Action, ResourceChange, StagePlan
@@ -23,6 +23,7 @@ from cali_infra.core.progress import Progress
 from cali_infra.core.rollout import ROLLED_OUT, wait_for_rollout
 from cali_infra.errors import ConflictError, InterruptedError_, InvalidObjectError, KubernetesError
 
+MANAGED_BY = "app.kubernetes.io/managed-by"
 # Kinds that others stand on come first; what is not named comes before the workloads. Backwards for deletion.
 _ORDER = (
     ("Namespace", "CustomResourceDefinition"),
@@ -108,7 +109,7 @@ class ManifestWork:
 
         Raises the KubernetesError of the one object that is refused, or one that names them all.
         """
-        objects = sorted(self._objects(), key=lambda obj: tier(obj["kind"]))
+        objects = sorted(map(_labelled, self._objects()), key=lambda obj: tier(obj["kind"]))
         refs = [ref_of(obj) for obj in objects]
         _refuse_twins(refs)
         spaces = {ref.name for ref in refs if ref.kind == "Namespace"}
@@ -249,6 +250,12 @@ class ManifestWork:
         finally:
             watch.resource(self._stage, str(ref), action.value, state, self._clock() - started)
         return done
+
+
+def _labelled(obj: Object) -> Object:
+    """The object with a label that says whose it is: cali then owns a field of it, were it only this one."""
+    labels = {MANAGED_BY: FIELD_MANAGER, **(obj["metadata"].get("labels") or {})}
+    return {**obj, "metadata": {**obj["metadata"], "labels": labels}}
 
 
 def _refuse_twins(refs: Iterable[ObjectRef]) -> None:
