@@ -16,7 +16,6 @@ from datetime import datetime
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from cali_infra.core.plans import Action, ResourceChange, StagePlan, StageResult, Status
 from cali_infra.errors import CaliError, RefusedError, SettingsError
 
 if TYPE_CHECKING:
@@ -24,16 +23,11 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.tree import Tree
 
+    from cali_infra.core.plans import StagePlan, StageResult
     from cali_infra.ui_tree import RunView
 
 # What a terminal would obey instead of show; line breaks and tabs stay.
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_CHANGE = {
-    Action.CREATE: ("+", "green"),
-    Action.UPDATE: ("~", "yellow"),
-    Action.REPLACE: ("-/+", "red"),
-    Action.DELETE: ("-", "red"),
-}
 # A resource that takes long is told of again after this many seconds where there is no live display.
 _STILL_EVERY = 60.0
 
@@ -137,15 +131,13 @@ class UI:
 
     def plan(self, plan: StagePlan) -> None:
         """What a stage's plan would change, resource by resource."""
-        from cali_infra.ui_tree import plan_line
-
         if self.quiet:
             return
+        from cali_infra.ui_tree import change_lines, plan_line
+
         self._message(f"{plan.stage}: {plan_line(plan)}", "bold")
-        width = max((len(_CHANGE[change.action][0]) for change in plan.changes), default=0)
-        for change in plan.changes:
-            sign, style = _CHANGE[change.action]
-            self._message(f"  {sign:>{width}} {change.address}{_fields(change)}", style)
+        for line, style in change_lines(plan):
+            self._message(f"  {line}", style)
         for warning in plan.warnings:
             self._message(f"  ! {warning}", "yellow")
 
@@ -394,8 +386,7 @@ class LiveTree:
     def stage_ended(self, result: StageResult) -> None:
         with self._lock:
             self._view.end(_cleaned(result, self._ui._clean))
-        urgent = result.status in (Status.FAILED, Status.SKIPPED)
-        self._line(result.name, self._words.result_line(result), urgent=urgent)
+        self._line(result.name, self._words.result_line(result), urgent=self._words.is_bad(result))
 
     def resource(self, stage: str, address: str, action: str, state: str, elapsed: float) -> None:
         clean = self._ui._clean(address)
@@ -437,10 +428,6 @@ class LiveTree:
         clean = self._ui._clean(f"{about}{text}").replace("\n", "\n  ")
         with self._ui._lock:
             self._ui._write(self._ui._stderr, f"{self._ui._now():%H:%M:%S} {clean}\n")
-
-
-def _fields(change: ResourceChange) -> str:
-    return f" ({', '.join(change.fields)})" if change.fields else ""
 
 
 def _cleaned(result: StageResult, clean: Callable[[str], str]) -> StageResult:

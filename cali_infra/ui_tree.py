@@ -5,11 +5,11 @@ It keeps what a watcher was told and draws it; it writes nothing. Who writes, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cali_infra.core.plans import StagePlan, StageResult, Status
+from cali_infra.core.plans import Action, StagePlan, StageResult, Status
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -25,6 +25,12 @@ _DOING = {
     "replace": "replacing",
 }
 _DONE = {"create": "created", "update": "updated", "delete": "deleted", "read": "read", "replace": "replaced"}
+_CHANGE = {
+    Action.CREATE: ("+", "green"),
+    Action.UPDATE: ("~", "yellow"),
+    Action.REPLACE: ("-/+", "red"),
+    Action.DELETE: ("-", "red"),
+}
 _STYLE = {
     Status.APPLIED: "green",
     Status.UNCHANGED: "dim",
@@ -304,6 +310,20 @@ def plan_line(plan: StagePlan) -> str:
         if number
     ]
     return ", ".join(parts) or "no changes"
+
+
+def change_lines(plan: StagePlan) -> Iterator[tuple[str, str]]:
+    """Each change of a plan as a line and its style, with the signs in a column."""
+    width = max((len(_CHANGE[change.action][0]) for change in plan.changes), default=0)
+    for change in plan.changes:
+        sign, style = _CHANGE[change.action]
+        fields = f" ({', '.join(change.fields)})" if change.fields else ""
+        yield f"{sign:>{width}} {change.address}{fields}", style
+
+
+def is_bad(result: StageResult) -> bool:
+    """Whether a stage ended in a way that is said even with `--quiet`."""
+    return result.status in (Status.FAILED, Status.SKIPPED)
 
 
 def result_line(result: StageResult) -> str:

@@ -1,8 +1,8 @@
 """The command `cali`: global options, the commands, and the one place where an error becomes an exit code.
 
 Each command is a function of its own name in `cli/NAME.py`; a family of commands (`state`, `sandbox`) is a
-Typer application called `app` there. Such a file is imported when its command runs or when help lists it,
-and imports heavy packages inside its functions only: `cali --help` is what people type most.
+Typer application called `app` there. Such a file is imported when its command runs, and imports heavy
+packages inside its functions only: `cali --help` is what people type most.
 """
 
 from __future__ import annotations
@@ -20,14 +20,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from cali_infra import __version__
 from cali_infra.cli.context import Options
 from cali_infra.errors import CaliError, InterruptedError_, RefusedError, UsageError
 from cali_infra.ui import UI
 
-COMMANDS = ("init", "plan", "up", "down", "status", "token", "state", "sandbox")
+# With the first line of each one's own help, so that listing them imports none of them.
+COMMANDS = {
+    "init": "Write cali.yaml and secrets.yaml, with strong passwords; what is there is never written over.",
+    "plan": "Show what `up` would change, resource by resource; nothing is written.",
+    "up": "Plan, ask, and apply what has changed; a second run goes on where the first one stopped.",
+    "down": "Delete everything that this environment is made of, after naming it.",
+    "status": "Show stages, versions, nodes, endpoints, who has access, and when it last changed.",
+    "token": "Print a bearer for the cluster's API as an ExecCredential, for kubectl and the like.",
+    "state": "Where Terraform's state is kept.",
+    "sandbox": "The local stand-ins, for a rehearsal.",
+}
 
 DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -45,33 +55,25 @@ class Output(Enum):
 
 
 class Commands(TyperGroup):
-    """The commands by name, each imported when it is asked for."""
+    """The commands by name: listed by their summaries, imported when they are to run."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
-            return None
-        module = import_module(f"cali_infra.cli.{cmd_name}")
-        family = getattr(module, "app", None)
-        if family is None:
-            family = typer.Typer(add_completion=False)
-            family.command(cmd_name)(getattr(module, cmd_name))
-        command = typer.main.get_command(family)
-        command.name = cmd_name
-        return command
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args[0] not in COMMANDS:
-            from difflib import get_close_matches
+        name, *rest = args
+        if name in COMMANDS:
+            return name, load(name), rest
+        from difflib import get_close_matches
 
-            near = get_close_matches(args[0], COMMANDS, n=1)
-            raise UsageError(
-                f"there is no command {args[0]!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
-                remedy="cali --help lists them",
-            )
-        return super().resolve_command(ctx, args)
+        near = get_close_matches(name, COMMANDS, n=1)
+        raise UsageError(
+            f"there is no command {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+            remedy="cali --help lists them",
+        )
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -79,6 +81,22 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             # Typer would end the run with 130 and without a word.
             raise InterruptedError_("interrupted") from None
+
+
+def load(name: str) -> Any:
+    """The command itself, imported now."""
+    module = import_module(f"cali_infra.cli.{name}")
+    command: Any
+    if family := getattr(module, "app", None):
+        command = typer.main.get_group(family)
+        # Else its help would go to stdout, in front of the error document.
+        command.no_args_is_help = False
+    else:
+        alone = typer.Typer(add_completion=False)
+        alone.command(name)(getattr(module, name))
+        command = typer.main.get_command(alone)
+    command.name = name
+    return command
 
 
 app = typer.Typer(

@@ -18,7 +18,7 @@ import typer
 
 import cali_infra
 from cali_infra import __version__
-from cali_infra.cli.app import COMMANDS
+from cali_infra.cli.app import COMMANDS, load
 from cali_infra.cli.context import Options
 from cali_infra.errors import (
     AwsError,
@@ -113,6 +113,8 @@ class TestWrongUsage:
             (("--env",), "--env"),
             (("plan", "--bogus"), "No such option: --bogus"),
             (("--quiet",), "Missing command"),
+            (("state",), "Missing command"),
+            (("sandbox",), "Missing command"),
         ],
     )
     def test_it_is_told_in_a_line_or_a_document_with_exit_2(
@@ -226,6 +228,10 @@ class TestHelp:
     ) -> None:
         assert cali(command, "--help").code == 0
         assert f"Usage: cali {command}" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_the_list_says_of_each_command_what_its_own_help_says(self, command: str) -> None:
+        assert COMMANDS[command] == load(command).help.strip().splitlines()[0]
 
     def test_help_imports_nothing_heavy(self) -> None:
         code = (
