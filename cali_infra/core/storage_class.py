@@ -104,7 +104,7 @@ class StorageClassWork:
             if plan.old is not None:
                 self._replace(ref, plan.old, plan.wanted, watch)
             else:
-                self._kubernetes.apply(plan.wanted)
+                self._kubernetes.apply(plan.wanted, force=True)
             watch.resource(self._stage, str(ref), plan.action.value, "complete", 0.0)
         for other in plan.demoted:
             _stop(cancel)
@@ -139,7 +139,8 @@ class StorageClassWork:
             # The server looks at the new class under a name that is free, before the old one is deleted.
             self._kubernetes.apply(_renamed(wanted), dry_run=True)
             return ResourceChange(str(ref), Action.REPLACE, fields)
-        fields = tuple(differences(live, self._kubernetes.apply(wanted, dry_run=True)))
+        # Whoever set a field, the default annotation say: this class is the platform's, and the plan shows it.
+        fields = tuple(differences(live, self._kubernetes.apply(wanted, dry_run=True, force=True)))
         return ResourceChange(str(ref), Action.UPDATE, fields) if fields else None
 
     def _replace(self, ref: ObjectRef, old: Object, wanted: Object, watch: Progress) -> None:
