@@ -1,51 +1,72 @@
 """The one door to AWS: who the caller is, how the dear resources stand, bearers for clusters, the state's bucket.
 
 Terraform makes what is in AWS; this door looks, and makes only the bucket that a remote state needs first.
-boto3 is imported when a client is made. Credentials and endpoint come from the environment that is handed in.
+boto3 is imported when a client is made, botocore alone for a bearer: kubectl and Terraform run `cali token`
+again and again. Credentials and endpoint come from the environment that is handed in.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cali_infra.errors import AwsError
 
 if TYPE_CHECKING:
     import boto3
+    from botocore.session import Session
 
-# EKS takes a presigned request for 15 minutes; a minute is kept for slow clocks.
+# EKS takes a presigned request for 15 minutes; a minute is kept for slow clocks, as the AWS CLI does.
 _TOKEN_LIFE = timedelta(minutes=14)
+# Within the URL stands another life, which EKS overrules; clients have always written 60 seconds.
+_URL_LIFE = 60
 _TOKEN_PREFIX = "k8s-aws-v1."
 _CLUSTER_HEADER = "x-k8s-aws-id"
+_CHECK_ADDRESS = "https://checkip.amazonaws.com"
 _CREDENTIALS = (
     "sign in again (aws sso login, or new AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and check with: "
     "aws sts get-caller-identity"
 )
+_PERMISSION = "ask whoever runs the account for the permission that the message names"
+_PATIENCE = "wait a minute, then run the command again"
 _REMEDIES = {
     "ExpiredToken": _CREDENTIALS,
     "ExpiredTokenException": _CREDENTIALS,
     "InvalidClientTokenId": _CREDENTIALS,
     "UnrecognizedClientException": _CREDENTIALS,
     "SignatureDoesNotMatch": _CREDENTIALS,
-    "AccessDenied": "ask whoever runs the account for the permission that the message names",
-    "AccessDeniedException": "ask whoever runs the account for the permission that the message names",
+    "InvalidAccessKeyId": _CREDENTIALS,
+    "AuthFailure": _CREDENTIALS,
+    "RequestExpired": "set this machine's clock, then run the command again",
+    "RequestTimeTooSkewed": "set this machine's clock, then run the command again",
+    "AccessDenied": _PERMISSION,
+    "AccessDeniedException": _PERMISSION,
+    "UnauthorizedOperation": _PERMISSION,
+    "403": _PERMISSION,
+    "OptInRequired": "switch the region on in the account's settings, or choose another in cali.yaml: region",
+    "Throttling": _PATIENCE,
+    "ThrottlingException": _PATIENCE,
+    "RequestLimitExceeded": _PATIENCE,
+    "TooManyRequestsException": _PATIENCE,
+    "SlowDown": _PATIENCE,
 }
 _ABSENT = frozenset(
     {
         "ResourceNotFoundException",
         "InvalidVpcID.NotFound",
         "InvalidSubnetID.NotFound",
-        "InvalidInstanceID.NotFound",
-        "InvalidVolume.NotFound",
         "NotFoundException",
         "404",
         "NoSuchBucket",
+        "NoSuchBucketPolicy",
+        "NoSuchTagSet",
+        "ServerSideEncryptionConfigurationNotFoundError",
     }
 )
 
@@ -89,6 +110,27 @@ class DomainDescription:
 
 
 @dataclass(frozen=True)
+class ClusterVersion:
+    """A Kubernetes version that EKS offers; `support` is STANDARD_SUPPORT, EXTENDED_SUPPORT or UNSUPPORTED,
+    the dates are the last days of either support.
+    """
+
+    version: str
+    support: str
+    default: bool
+    standard_until: date | None
+    extended_until: date | None
+
+
+@dataclass(frozen=True)
+class BucketDescription:
+    """A bucket of this caller's; `region` is empty where S3 does not say."""
+
+    name: str
+    region: str
+
+
+@dataclass(frozen=True)
 class Token:
     """A bearer for a cluster and the moment at which it ends."""
 
@@ -97,14 +139,21 @@ class Token:
 
 
 class Aws:
-    """AWS in one region with one caller; safe to use from several threads."""
+    """AWS in one region with one caller; safe to use from several threads.
+
+    Keys in `environ` are used as they are. Without them, or with a `profile` (or AWS_PROFILE), botocore's own
+    chain finds the credentials. AWS_ENDPOINT_URL in `environ` overrides every endpoint. `os.environ` is never
+    changed.
+    """
 
     def __init__(self, region: str, environ: Mapping[str, str], profile: str | None = None) -> None:
         self._region = region
         self._environ = environ
         self._profile = profile
-        self._lock = threading.Lock()
+        # Sessions are not safe to use from several threads while they make something; clients are.
+        self._lock = threading.RLock()
         self._clients: dict[str, Any] = {}
+        self._core: Session | None = None
         self._session: boto3.Session | None = None
 
     def identity(self) -> Identity:
@@ -125,6 +174,16 @@ class Aws:
             endpoint=found.get("endpoint", ""),
             ca=found.get("certificateAuthority", {}).get("data", ""),
         )
+
+    def cluster_versions(self) -> tuple[ClusterVersion, ...]:
+        """The Kubernetes versions that EKS offers here, newest first as EKS lists them."""
+
+        def ask(client: Any) -> tuple[ClusterVersion, ...]:
+            pages = client.get_paginator("describe_cluster_versions").paginate()
+            return tuple(_cluster_version(item) for page in pages for item in page["clusterVersions"])
+
+        answer: tuple[ClusterVersion, ...] = self._call("eks", ask)
+        return answer
 
     def nodegroup(self, cluster: str, name: str) -> NodeGroupDescription | None:
         """The managed node group, or None where there is none."""
@@ -174,10 +233,12 @@ class Aws:
 
     def instances_gone(self, instances: Collection[str]) -> frozenset[str]:
         """Those of these instances that are terminated: EC2 shows them, with their tags, for an hour."""
-        found = self._find("ec2", lambda ec2: ec2.describe_instances(InstanceIds=sorted(instances)))
+        # A filter, for among InstanceIds one that is unknown hides the answer for all.
+        only = [{"Name": "instance-id", "Values": sorted(instances)}]
+        found = self._call("ec2", lambda ec2: ec2.describe_instances(Filters=only)) if instances else {}
         states = {
             item["InstanceId"]: item["State"]["Name"]
-            for reservation in (found or {}).get("Reservations", ())
+            for reservation in found.get("Reservations", ())
             for item in reservation["Instances"]
         }
         return frozenset(
@@ -186,98 +247,95 @@ class Aws:
 
     def volumes(self, volumes: Collection[str]) -> dict[str, str]:
         """Size and zone of each of these volumes that is there, in words."""
-        found = self._find("ec2", lambda ec2: ec2.describe_volumes(VolumeIds=sorted(volumes)))
+        only = [{"Name": "volume-id", "Values": sorted(volumes)}]
+        found = self._call("ec2", lambda ec2: ec2.describe_volumes(Filters=only)) if volumes else {}
         return {
             item["VolumeId"]: f"{item['Size']} GiB in {item['AvailabilityZone']}"
-            for item in (found or {}).get("Volumes", ())
+            for item in found.get("Volumes", ())
         }
 
     def token(self, cluster: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Token:
         """A bearer for the cluster's API: a presigned GetCallerIdentity that names the cluster.
 
-        No call is made. Raises AwsError when there are no credentials.
+        No call is made, but for credentials that have to be fetched. Raises AwsError when there are none.
+        Source: aws-iam-authenticator, "API Authorization from Outside a Cluster".
         """
-        from botocore.signers import RequestSigner
+        from botocore.auth import SigV4QueryAuth
+        from botocore.awsrequest import AWSRequest
+        from botocore.exceptions import NoCredentialsError
 
         started = now()
         with _translated("sts"):
-            client = self._client("sts")
-            session = self._boto()
-            signer = RequestSigner(
-                client.meta.service_model.service_id,
-                self._region,
-                "sts",
-                "v4",
-                session.get_credentials(),
-                session.events,
+            with self._lock:
+                credentials = self._botocore().get_credentials()
+                if credentials is None:
+                    raise NoCredentialsError
+                frozen = credentials.get_frozen_credentials()
+            request = AWSRequest(
+                "GET",
+                f"{self._sts()}/?Action=GetCallerIdentity&Version=2011-06-15",
+                headers={_CLUSTER_HEADER: cluster},
             )
-            request = {
-                "method": "GET",
-                "url": f"{client.meta.endpoint_url.rstrip('/')}/?Action=GetCallerIdentity&Version=2011-06-15",
-                "body": {},
-                "headers": {_CLUSTER_HEADER: cluster},
-                "context": {},
-            }
-            url = signer.generate_presigned_url(
-                request, region_name=self._region, expires_in=60, operation_name=""
-            )
-        encoded = base64.urlsafe_b64encode(url.encode()).decode().rstrip("=")
+            SigV4QueryAuth(frozen, "sts", self._region, expires=_URL_LIFE).add_auth(request)
+        encoded = base64.urlsafe_b64encode(str(request.url).encode()).decode().rstrip("=")
         return Token(_TOKEN_PREFIX + encoded, started + _TOKEN_LIFE)
 
-    def public_address(self, timeout: float = 3.0) -> str:
-        """The address from which AWS sees this machine. Raises AwsError when it cannot be found out."""
+    def public_address(self, timeout: float = 3.0, url: str = _CHECK_ADDRESS) -> str:
+        """The address from which AWS sees this machine. Raises AwsError when it cannot be found out.
+
+        `timeout` is in seconds; `url` answers with the caller's address as text.
+        """
+        from ipaddress import ip_address
         from urllib.request import urlopen
 
         try:
-            with urlopen("https://checkip.amazonaws.com", timeout=timeout) as answer:
-                return str(answer.read(64).decode("ascii").strip())
+            with urlopen(url, timeout=timeout) as answer:
+                return str(ip_address(answer.read(64).decode("ascii").strip()))
         except (OSError, ValueError) as error:
-            raise AwsError(
-                f"checkip.amazonaws.com does not answer: {error}", remedy="check your connection"
-            ) from error
+            raise AwsError(f"{url} does not answer: {error}", remedy="check your connection") from error
 
     # -- the bucket of a remote state -------------------------------------------------------------------
 
-    def bucket(self, name: str) -> Mapping[str, Any] | None:
-        """The bucket where it exists and is this caller's, else None.
+    def bucket(self, name: str) -> BucketDescription | None:
+        """The bucket, or None where nobody has one of that name.
 
-        Raises AwsError when it is somebody else's.
+        Raises AwsError with the code 403 when it is another account's, or hidden from the caller.
         """
-        found: Mapping[str, Any] | None = self._find("s3", lambda s3: s3.head_bucket(Bucket=name))
-        return found
+        owner = self.identity().account
+        found = self._find("s3", lambda s3: s3.head_bucket(Bucket=name, ExpectedBucketOwner=owner))
+        return None if found is None else BucketDescription(name, found.get("BucketRegion", ""))
 
     def create_bucket(self, name: str) -> None:
-        """Make a bucket in this region."""
-        elsewhere = {} if self._region == "us-east-1" else {"LocationConstraint": self._region}
-        options: dict[str, Any] = {"CreateBucketConfiguration": elsewhere} if elsewhere else {}
-        self._call("s3", lambda s3: s3.create_bucket(Bucket=name, **options))
+        """Make a bucket in this region, without access lists: its owner owns every object."""
+        # us-east-1 is the one region that S3 does not take as a constraint.
+        place = {"LocationConstraint": self._region}
+        where = {} if self._region == "us-east-1" else {"CreateBucketConfiguration": place}
+        self._call(
+            "s3",
+            lambda s3: s3.create_bucket(Bucket=name, ObjectOwnership="BucketOwnerEnforced", **where),
+        )
 
-    def secure_bucket(self, name: str, policy: str, kms_key_id: str | None) -> None:
-        """Version it, encrypt it, close it to the public, and set its policy; harmless to repeat."""
-        rule: dict[str, Any] = {"SSEAlgorithm": "aws:kms" if kms_key_id else "AES256"}
-        if kms_key_id:
-            rule["KMSMasterKeyID"] = kms_key_id
-        closed = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+    def bucket_policy(self, name: str) -> dict[str, Any] | None:
+        """The bucket's policy document, or None where it has none."""
+        found = self._find("s3", lambda s3: s3.get_bucket_policy(Bucket=name)["Policy"])
+        return None if found is None else dict(json.loads(found))
 
-        def secure(s3: Any) -> None:
-            s3.put_public_access_block(
-                Bucket=name, PublicAccessBlockConfiguration=dict.fromkeys(closed, True)
-            )
-            s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-            s3.put_bucket_encryption(
-                Bucket=name,
-                ServerSideEncryptionConfiguration={
-                    "Rules": [
-                        {
-                            "ApplyServerSideEncryptionByDefault": rule,
-                            "BucketKeyEnabled": bool(kms_key_id),
-                        }
-                    ]
-                },
-            )
-            s3.put_bucket_policy(Bucket=name, Policy=policy)
+    def secure_bucket(
+        self, name: str, *, policy: Mapping[str, Any], kms_key_id: str | None, tags: Mapping[str, str]
+    ) -> None:
+        """Close the bucket to the public, keep versions, encrypt, set policy and tags; harmless to repeat.
 
-        self._call("s3", secure)
+        Without `kms_key_id` an encryption that the bucket has already is left, and so are tags of others.
+        """
+        self._call("s3", lambda s3: _close(s3, name))
+        encrypted = self._find("s3", lambda s3: s3.get_bucket_encryption(Bucket=name))
+        if kms_key_id or not encrypted:
+            self._call("s3", lambda s3: _encrypt(s3, name, kms_key_id))
+        self._call("s3", lambda s3: s3.put_bucket_policy(Bucket=name, Policy=json.dumps(policy)))
+        found = self._find("s3", lambda s3: s3.get_bucket_tagging(Bucket=name)["TagSet"])
+        merged = {tag["Key"]: tag["Value"] for tag in found or ()} | dict(tags)
+        tagging = {"TagSet": [{"Key": key, "Value": value} for key, value in sorted(merged.items())]}
+        self._call("s3", lambda s3: s3.put_bucket_tagging(Bucket=name, Tagging=tagging))
 
     def object_modified(self, bucket: str, key: str) -> datetime | None:
         """When an object was last written, or None where there is none."""
@@ -304,62 +362,126 @@ class Aws:
                 from botocore.config import Config
 
                 config = Config(
-                    connect_timeout=5,
-                    read_timeout=30,
-                    retries={"mode": "standard", "max_attempts": 4},
+                    connect_timeout=5, read_timeout=30, retries={"mode": "standard", "max_attempts": 4}
                 )
                 make: Any = self._boto().client
-                self._clients[service] = make(
-                    service, config=config, endpoint_url=self._environ.get("AWS_ENDPOINT_URL") or None
-                )
+                endpoint = self._environ.get("AWS_ENDPOINT_URL") or None
+                self._clients[service] = make(service, config=config, endpoint_url=endpoint)
             return self._clients[service]
 
     def _boto(self) -> boto3.Session:
-        """A session from the environment's keys where it has some, else by boto3's own chain."""
         if self._session is None:
             import boto3
 
+            self._session = boto3.Session(botocore_session=self._botocore(), region_name=self._region)
+        return self._session
+
+    def _botocore(self) -> Session:
+        """A session that takes its credentials from `environ`, or by botocore's chain."""
+        if self._core is None:
+            from botocore.session import Session
+
             environ = self._environ
+            profile = self._profile or environ.get("AWS_PROFILE")
             if environ.get("AWS_ACCESS_KEY_ID") and not self._profile:
-                self._session = boto3.Session(
-                    aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
-                    aws_secret_access_key=environ.get("AWS_SECRET_ACCESS_KEY", ""),
-                    aws_session_token=environ.get("AWS_SESSION_TOKEN") or None,
-                    region_name=self._region,
+                # Keys need no profile, and an AWS_PROFILE that does not exist would stop botocore.
+                core = Session(session_vars={"profile": (None, None, None, None)})
+                core.set_credentials(
+                    environ["AWS_ACCESS_KEY_ID"],
+                    environ.get("AWS_SECRET_ACCESS_KEY", ""),
+                    environ.get("AWS_SESSION_TOKEN") or None,
                 )
             else:
-                profile = self._profile or environ.get("AWS_PROFILE") or None
-                with _translated("the profile"):
-                    self._session = boto3.Session(profile_name=profile, region_name=self._region)
-        return self._session
+                core = Session(profile=profile or None)
+            for variable, name in _FILES.items():
+                if environ.get(name):
+                    core.set_config_variable(variable, environ[name])
+            self._core = core
+        return self._core
+
+    def _sts(self) -> str:
+        """The address of the region's own STS; without a slash at its end."""
+        given = self._environ.get("AWS_ENDPOINT_URL_STS") or self._environ.get("AWS_ENDPOINT_URL")
+        if given:
+            return given.rstrip("/")
+        suffix = "amazonaws.com.cn" if self._region.startswith("cn-") else "amazonaws.com"
+        return f"https://sts.{self._region}.{suffix}"
+
+
+def _cluster_version(item: Mapping[str, Any]) -> ClusterVersion:
+    def day(name: str) -> date | None:
+        found = item.get(name)
+        return found.date() if found else None
+
+    return ClusterVersion(
+        version=item["clusterVersion"],
+        support=item.get("versionStatus") or item.get("status", "").replace("-", "_").upper(),
+        default=bool(item.get("defaultVersion")),
+        standard_until=day("endOfStandardSupportDate"),
+        extended_until=day("endOfExtendedSupportDate"),
+    )
+
+
+def _close(s3: Any, name: str) -> None:
+    closed = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+    s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=dict.fromkeys(closed, True))
+    s3.put_bucket_ownership_controls(
+        Bucket=name, OwnershipControls={"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+    )
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+
+
+def _encrypt(s3: Any, name: str, kms_key_id: str | None) -> None:
+    default = {"SSEAlgorithm": "AES256"}
+    if kms_key_id:
+        default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": kms_key_id}
+    rule = {"ApplyServerSideEncryptionByDefault": default, "BucketKeyEnabled": bool(kms_key_id)}
+    s3.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": [rule]})
+
+
+# What botocore reads from files, and the variables that name them.
+_FILES = {
+    "config_file": "AWS_CONFIG_FILE",
+    "credentials_file": "AWS_SHARED_CREDENTIALS_FILE",
+    "ca_bundle": "AWS_CA_BUNDLE",
+}
 
 
 @contextmanager
 def _translated(service: str) -> Iterator[None]:
     """botocore's exceptions as AwsError, with a remedy for the usual ones."""
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        CredentialRetrievalError,
-        NoCredentialsError,
-        PartialCredentialsError,
-        TokenRetrievalError,
-    )
+    from botocore import exceptions as botocore
 
     try:
         yield
-    except ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        said = str(error.response.get("Error", {}).get("Message", "")) or code
+    except botocore.ClientError as error:
+        answer = error.response.get("Error", {})
+        code = str(answer.get("Code", ""))
+        said = str(answer.get("Message", "")) or code
         raise AwsError(f"{service}: {said}", aws_code=code, remedy=_REMEDIES.get(code, "")) from error
+    except botocore.ProfileNotFound as error:
+        raise AwsError(
+            f"{error}",
+            aws_code="profile",
+            remedy="name one of `aws configure list-profiles`: profile in cali.yaml, or AWS_PROFILE",
+        ) from error
     except (
-        NoCredentialsError,
-        PartialCredentialsError,
-        CredentialRetrievalError,
-        TokenRetrievalError,
+        botocore.NoCredentialsError,
+        botocore.PartialCredentialsError,
+        botocore.CredentialRetrievalError,
+        botocore.TokenRetrievalError,
+        botocore.SSOError,
+        botocore.LoginError,
+        botocore.MetadataRetrievalError,
     ) as error:
         raise AwsError(f"no AWS credentials: {error}", aws_code="credentials", remedy=_CREDENTIALS) from error
-    except BotoCoreError as error:
+    except (botocore.HTTPClientError, botocore.ConnectionError) as error:
+        raise AwsError(
+            f"{service}: {error}",
+            aws_code="unreachable",
+            remedy="check the network, the proxy, region in cali.yaml and AWS_ENDPOINT_URL, then run it again",
+        ) from error
+    except botocore.BotoCoreError as error:
         raise AwsError(
             f"{service}: {error}", remedy="check region, endpoint, profile and network, then run it again"
         ) from error
