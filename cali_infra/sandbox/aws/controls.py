@@ -6,7 +6,8 @@ name starts with an underscore):
     POST /_sandbox/delays {"cluster_create": 8, "nodegroup_create": {"seconds": 2, "ends": "CREATE_FAILED"}}
     POST /_sandbox/faults {"service": "eks", "operation": "CreateNodegroup", "code": "...", "message": "...",
                            "times": 1}
-    DELETE either of the two takes all of them back, GET shows them; GET /_sandbox/calls counts the calls.
+    POST /_sandbox/principals {"strict": true}
+    DELETE takes all of a kind back, GET shows them; GET /_sandbox/calls counts the calls.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SLOW = {
     "cluster_create": ("ACTIVE", "FAILED"),
     "nodegroup_create": ("ACTIVE", "CREATE_FAILED"),
     "addon_create": ("ACTIVE", "CREATE_FAILED"),
-    "domain_create": ("Active", "Processing"),
+    "domain_create": ("Active",),
 }
 
 
@@ -54,6 +55,7 @@ class Controls:
     """The switches of one stand-in."""
 
     def __init__(self) -> None:
+        self.strict_principals = False
         self._lock = threading.Lock()
         self._paces = {name: Pace(0.0, ends[0]) for name, ends in SLOW.items()}
         self._faults: list[Fault] = []
@@ -125,6 +127,8 @@ class Controls:
                     self.delay(kind, float(pace))
         elif what == "faults":
             self.fail(Fault(**given))
+        elif what == "principals":
+            self.strict_principals = bool(given["strict"])
         else:
             raise KeyError(what)
 
@@ -134,6 +138,8 @@ class Controls:
                 self._paces = {name: Pace(0.0, ends[0]) for name, ends in SLOW.items()}
             elif what == "faults":
                 self._faults.clear()
+            elif what == "principals":
+                self.strict_principals = False
             elif what == "calls":
                 self._calls.clear()
             else:
@@ -144,6 +150,7 @@ class Controls:
             shown = {
                 "delays": {name: asdict(pace) for name, pace in self._paces.items()},
                 "faults": [asdict(fault) for fault in self._faults],
+                "principals": {"strict": self.strict_principals},
                 "calls": dict(self._calls),
             }
         return shown[what]

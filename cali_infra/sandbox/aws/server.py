@@ -60,10 +60,9 @@ class AwsStandIn:
         self.account = account
         self.controls = Controls()
         self.controls.delay("cluster_create", cluster_delay)
+        self.controls.strict_principals = strict_principals
         self._identities = Identities(account, now)
-        self._eks = Eks(
-            World(self._identities, clusters, self.controls, clock, now, new_id, strict_principals)
-        )
+        self._eks = Eks(World(self._identities, clusters, self.controls, clock, now, new_id))
         self._domains = Domains(domains, self.controls, clock=clock, now=now)
         self._authenticator = TokenAuthenticator(
             self._identities, self._eks, hosts=self._is_sts, now=now, rejected=rejected

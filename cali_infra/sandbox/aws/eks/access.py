@@ -185,7 +185,7 @@ class AccessEntries:
                 " Linked Role."
             )
         unique_id = self._world.identities.unique_id(arn)
-        if unique_id is None and self._world.strict_principals:
+        if unique_id is None and self._world.controls.strict_principals:
             raise _invalid("The specified principalArn is invalid: invalid principal.")
         return unique_id or ""
 

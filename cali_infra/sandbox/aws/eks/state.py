@@ -135,7 +135,6 @@ class World:
     clock: Callable[[], float]
     now: Callable[[], datetime]
     new_id: Callable[[], str]
-    strict_principals: bool
     clusters: dict[str, Cluster] = field(default_factory=dict)
 
     def cluster(self, call: Call, *, active: bool = False) -> Cluster:

@@ -103,6 +103,17 @@ def test_only_users_and_roles_get_an_entry(world: Any, refuses: Refuses, princip
     refuses("InvalidParameterException", create, clusterName=world.cluster(), principalArn=principal)
 
 
+def test_a_principal_that_iam_does_not_know_gets_an_entry_unless_told_otherwise(
+    world: Any, refuses: Refuses
+) -> None:
+    cluster, arn = world.cluster(), f"arn:aws:iam::{world.aws.account}:user/of-the-real-account"
+    world.aws.controls.strict_principals = True
+    create = world.eks.create_access_entry
+    refuses("InvalidParameterException", create, clusterName=cluster, principalArn=arn)
+    world.aws.controls.strict_principals = False
+    create(clusterName=cluster, principalArn=arn)
+
+
 @pytest.mark.parametrize(
     ("more", "named"),
     [

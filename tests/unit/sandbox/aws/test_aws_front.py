@@ -178,7 +178,7 @@ def test_a_bucket_that_wants_tls_takes_objects(world: Any) -> None:
     assert s3.get_object(Bucket="states", Key="terraform.tfstate")["Body"].read() == b"{}"
 
 
-def test_a_launch_template_keeps_its_own_tags_out_of_its_data(world: Any) -> None:
+def test_a_launch_template_keeps_its_own_tags_apart_and_up_to_date(world: Any) -> None:
     ec2 = world.client("ec2")
     instances = {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "node"}]}
     made = ec2.create_launch_template(
@@ -187,6 +187,9 @@ def test_a_launch_template_keeps_its_own_tags_out_of_its_data(world: Any) -> Non
         TagSpecifications=[{"ResourceType": "launch-template", "Tags": [{"Key": "a", "Value": "b"}]}],
     )["LaunchTemplate"]
     assert made["Tags"] == [{"Key": "a", "Value": "b"}]
+    ec2.create_tags(Resources=[made["LaunchTemplateId"]], Tags=[{"Key": "a", "Value": "c"}])
+    [template] = ec2.describe_launch_templates(LaunchTemplateNames=["tagged"])["LaunchTemplates"]
+    assert template["Tags"] == [{"Key": "a", "Value": "c"}]
     shown = ec2.describe_launch_template_versions(LaunchTemplateName="tagged")["LaunchTemplateVersions"]
     assert shown[0]["LaunchTemplateData"]["TagSpecifications"] == [instances]
 
