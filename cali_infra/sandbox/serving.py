@@ -16,11 +16,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
 
 HOST = "127.0.0.1"
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
+# A `_bulk` body may be this big on an Amazon OpenSearch domain; aiohttp's own limit is 1 MiB.
+LARGEST_BODY = 100 * 1024 * 1024
 
 # The handlers below answer every failure themselves; what reaches aiohttp's own logger is a client that
 # went away or spoke plain HTTP to a TLS port.
@@ -92,7 +97,9 @@ class ServerThread:
 
     async def _serve(self, handler: Handler, context: ssl.SSLContext) -> Listener:
         runner = web.ServerRunner(
-            web.Server(handler, access_log=None, logger=_quiet, keepalive_timeout=300.0),
+            web.Server(
+                handler, request_factory=_request, access_log=None, logger=_quiet, keepalive_timeout=300.0
+            ),
             handle_signals=False,
             shutdown_timeout=0.1,
         )
@@ -118,3 +125,14 @@ class ServerThread:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=LARGEST_BODY)
