@@ -199,11 +199,10 @@ class OpenSearch:
                 raise _TryAgainError(refused) from error
             raise refused from error
         except exceptions.SerializationError as error:
-            raise OpenSearchError(
-                f"{self.endpoint} answered {method} {path} with something other than JSON",
-                remedy="check that the endpoint is an OpenSearch domain and no proxy answers for it",
-            ) from error
-        return answer if isinstance(answer, dict) else {}
+            raise self._not_json(method, path) from error
+        if not isinstance(answer, dict):
+            raise self._not_json(method, path)
+        return answer
 
     def _connect(self, user: str, password: SecretStr) -> opensearchpy.OpenSearch:
         import opensearchpy
@@ -226,6 +225,12 @@ class OpenSearch:
             # Retries are counted in one place, above.
             max_retries=0,
             retry_on_timeout=False,
+        )
+
+    def _not_json(self, method: str, path: str) -> OpenSearchError:
+        return OpenSearchError(
+            f"{self.endpoint} answered {method} {path} with something other than JSON",
+            remedy="check that the endpoint is an OpenSearch domain and no proxy answers for it",
         )
 
     def _unsafe(self, error: Exception) -> OpenSearchError:

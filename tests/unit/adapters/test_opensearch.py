@@ -1,0 +1,224 @@
+"""The OpenSearch door against a small https server that answers what a test wants."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import SecretStr
+
+from cali_infra.adapters.opensearch import OpenSearch
+from cali_infra.errors import OpenSearchError
+from cali_infra.sandbox.certificates import Authority
+
+if TYPE_CHECKING:
+    from conftest import Clock
+
+PASSWORD = SecretStr("Sentinel-password-1")
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    path: str
+    user: str
+    body: Any
+
+
+@dataclass
+class Domain:
+    """Answers by METHOD and path; the last answer of a list stays. None cuts the connection."""
+
+    endpoint: str
+    ca_file: Path
+    answers: dict[str, list[tuple[int, Any] | None]] = field(default_factory=dict)
+    passwords: dict[str, str] = field(default_factory=lambda: {"admin": PASSWORD.get_secret_value()})
+    requests: list[Request] = field(default_factory=list)
+
+    def answer(self, route: str, *answers: tuple[int, Any] | None) -> None:
+        self.answers[route] = list(answers)
+
+    def take(self, request: Request) -> tuple[int, Any] | None:
+        self.requests.append(request)
+        path = request.path.partition("?")[0]
+        waiting = self.answers.get(f"{request.method} {path}", [(404, {"error": "nothing here"})])
+        return waiting.pop(0) if len(waiting) > 1 else waiting[0]
+
+
+@pytest.fixture
+def domain(tmp_path: Path) -> Iterator[Domain]:
+    authority = Authority.create()
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_bytes(authority.ca_pem)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args: Any) -> None: ...
+
+        def _handle(self) -> None:
+            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            user, _, password = (
+                base64.b64decode(self.headers["Authorization"].partition(" ")[2]).decode().partition(":")
+            )
+            answer = made.take(Request(self.command, self.path, user, json.loads(raw) if raw else None))
+            if answer is None:
+                self.close_connection = True
+                return
+            status, body = answer if made.passwords.get(user) == password else (401, "Unauthorized")
+            data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header(
+                "Content-Type", "text/plain" if isinstance(body, str) else "application/json; charset=UTF-8"
+            )
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_PUT = do_POST = _handle  # noqa: N815 - the names that http.server looks for
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.socket = authority.issue().server_context().wrap_socket(server.socket, server_side=True)
+    made = Domain(f"127.0.0.1:{server.server_port}", ca_file)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield made
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def connect(domain: Domain, clock: Clock, **changes: Any) -> OpenSearch:
+    values: dict[str, Any] = {"user": "admin", "password": PASSWORD, "ca_file": domain.ca_file, **changes}
+    return OpenSearch(domain.endpoint, clock=clock, sleep=clock.sleep, **values)
+
+
+def test_it_speaks_https_with_the_user_and_the_password(domain: Domain, clock: Clock) -> None:
+    domain.answer("GET /", (200, {"version": {"number": "2.19.0"}}))
+    domain.answer("GET /_cluster/health", (200, {"status": "green"}))
+    opensearch = connect(domain, clock)
+    assert opensearch.info()["version"]["number"] == "2.19.0"
+    assert opensearch.health() == "green"
+    assert domain.requests[0] == Request("GET", "/", "admin", None)
+
+
+def test_a_template_is_unwrapped_and_a_missing_one_is_none(domain: Domain, clock: Clock) -> None:
+    opensearch = connect(domain, clock)
+    assert opensearch.template("cali-logs") is None
+    found = {"index_templates": [{"name": "cali-logs", "index_template": {"priority": 100}}]}
+    domain.answer("GET /_index_template/cali-logs", (200, found))
+    assert opensearch.template("cali-logs") == {"priority": 100}
+
+
+def test_a_policy_is_replaced_at_the_version_that_was_read(domain: Domain, clock: Clock) -> None:
+    path = "/_plugins/_ism/policies/keep"
+    domain.answer(f"GET {path}", (200, {"_seq_no": 7, "_primary_term": 2, "policy": {"states": []}}))
+    domain.answer(f"PUT {path}", (200, {}))
+    opensearch = connect(domain, clock)
+    found = opensearch.policy("keep")
+    assert found is not None
+    opensearch.put_policy("keep", {"states": ["new"]}, found[1])
+    put = domain.requests[-1]
+    assert put.body == {"policy": {"states": ["new"]}}
+    assert "if_seq_no=7" in put.path and "if_primary_term=2" in put.path
+
+
+def test_roles_mappings_and_users_are_found_by_name(domain: Domain, clock: Clock) -> None:
+    opensearch = connect(domain, clock)
+    for kind, read in (
+        ("roles", opensearch.role),
+        ("rolesmapping", opensearch.role_mapping),
+        ("internalusers", opensearch.user),
+    ):
+        assert read("writer") is None
+        domain.answer(f"GET /_plugins/_security/api/{kind}/writer", (200, {"writer": {"hidden": False}}))
+        assert read("writer") == {"hidden": False}
+
+
+def test_a_users_password_goes_out_and_is_in_no_error(domain: Domain, clock: Clock, caplog: Any) -> None:
+    path = "/_plugins/_security/api/internalusers/writer"
+    domain.answer(f"PUT {path}", (400, {"status": "error", "reason": "Weak password"}))
+    with caplog.at_level(0), pytest.raises(OpenSearchError, match="400 Weak password") as caught:
+        connect(domain, clock).put_user("writer", PASSWORD, {"backend_roles": []})
+    assert domain.requests[-1].body == {"backend_roles": [], "password": PASSWORD.get_secret_value()}
+    shown = caught.value.message + caught.value.remedy + caplog.text
+    assert PASSWORD.get_secret_value() not in shown
+
+
+def test_a_password_is_tried_by_one_request(domain: Domain, clock: Clock) -> None:
+    domain.answer("GET /", (200, {}))
+    domain.passwords["writer"] = "right"
+    opensearch = connect(domain, clock)
+    assert opensearch.accepts("writer", SecretStr("right"))
+    assert not opensearch.accepts("writer", SecretStr("wrong"))
+    # Who may not ask for the version is known all the same.
+    domain.answer("GET /", (403, {"error": {"reason": "no permissions for [cluster:monitor/main]"}}))
+    assert opensearch.accepts("writer", SecretStr("right"))
+    assert len(domain.requests) == 3
+
+
+def test_a_wrong_master_password_says_which_file_to_look_at(domain: Domain, clock: Clock) -> None:
+    with pytest.raises(OpenSearchError, match="does not accept the password of admin") as caught:
+        connect(domain, clock, password=SecretStr("wrong")).info()
+    assert caught.value.status == 401
+    assert "opensearch.master_password" in caught.value.remedy
+    assert len(domain.requests) == 1
+
+
+def test_a_refusal_says_its_reason_and_where_to_look(domain: Domain, clock: Clock) -> None:
+    domain.answer("GET /", (403, {"Message": "User: anonymous is not authorized"}))
+    with pytest.raises(OpenSearchError, match="anonymous is not authorized") as caught:
+        connect(domain, clock).info()
+    assert "allowed_cidrs" in caught.value.remedy
+    reason = {"error": {"type": "illegal_argument_exception", "reason": "unknown setting"}, "status": 400}
+    domain.answer("PUT /_index_template/x", (400, reason))
+    with pytest.raises(OpenSearchError, match="refused PUT /_index_template/x: 400 unknown setting"):
+        connect(domain, clock).put_template("x", {})
+
+
+def test_a_busy_domain_is_asked_again_for_a_bounded_time(domain: Domain, clock: Clock) -> None:
+    domain.answer("GET /", (503, "busy"), (429, "slow down"), None, (200, {"name": "there"}))
+    assert connect(domain, clock).info() == {"name": "there"}
+    assert len(clock.slept) == 3
+    domain.answer("GET /", (503, "busy"))
+    started = clock.seconds
+    with pytest.raises(OpenSearchError) as caught:
+        connect(domain, clock, patience=60.0).info()
+    assert caught.value.status == 503
+    assert 30 < clock.seconds - started <= 60
+
+
+def test_a_domain_that_is_away_is_named(clock: Clock) -> None:
+    opensearch = OpenSearch("127.0.0.1:9", "admin", PASSWORD, clock=clock, sleep=clock.sleep)
+    with pytest.raises(OpenSearchError, match=r"127\.0\.0\.1:9 cannot be reached") as caught:
+        opensearch.info()
+    assert "allowed_cidrs" in caught.value.remedy
+    assert clock.seconds > 30
+
+
+def test_a_certificate_of_somebody_else_is_not_tried_again(
+    domain: Domain, clock: Clock, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.pem"
+    other.write_bytes(Authority.create().ca_pem)
+    with pytest.raises(OpenSearchError, match="is not trusted"):
+        connect(domain, clock, ca_file=other).info()
+    assert clock.slept == []
+
+
+def test_an_answer_that_is_no_json_is_told(domain: Domain, clock: Clock) -> None:
+    domain.answer("GET /_cluster/health", (200, "<html>"))
+    with pytest.raises(OpenSearchError, match="something other than JSON"):
+        connect(domain, clock).health()
+
+
+def test_a_standard_port_is_https() -> None:
+    assert OpenSearch("search.example.com", "admin", PASSWORD)._port == 443
