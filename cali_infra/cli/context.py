@@ -54,24 +54,23 @@ def open_environment(options: Options) -> Environment:
     from cali_infra.core.secrets import load_secrets
     from cali_infra.core.settings import load_settings
 
-    load_settings(options.project, options.environ, options.environment)
+    settings = load_settings(options.project, options.environ, options.environment)
     secrets = load_secrets(options.project, options.environ)
-    redact = redactor(secrets, options.environ)
+    options.ui.hide(redactor(secrets, options.environ))
+    target = open_target(options, settings.environment)
+    redact = redactor(secrets, target.environ)
     options.ui.hide(redact)
-    target = open_target(options)
-    settings = load_settings(options.project, target.environ, options.environment)
     if target.rehearsal:
         # The sandbox has an account and keys of its own; a profile names real ones.
+        settings = load_settings(options.project, target.environ, options.environment)
         settings = settings.model_copy(update={"profile": None})
     return Environment(target, settings, secrets, redact)
 
 
-def open_target(options: Options) -> Target:
+def open_target(options: Options, environment: str) -> Target:
     """Where the options point: the workspace and its surroundings, on AWS or in the project's sandbox."""
-    from cali_infra.core.settings import load_settings
     from cali_infra.core.target import Target, aws_realm
 
-    environment = load_settings(options.project, options.environ, options.environment).environment
     folder = options.project / ".cali"
     if not options.sandbox:
         return Target(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event
+from threading import Event, Thread
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -26,11 +26,13 @@ def interruptible(ui: UI) -> Iterator[Event]:
         cancel.set()
         if ui.asking:
             raise KeyboardInterrupt
-        ui.warn(
+        words = (
             "stopping: Terraform puts down what it holds and writes its state; this can take a minute"
             if first
             else "still stopping: killing it now would lose the state of what is being made"
         )
+        # Not here: the signal may have come in the middle of a line that this very thread was writing.
+        Thread(target=ui.warn, args=(words,), daemon=True).start()
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -56,6 +56,7 @@ def stop(ctx: typer.Context) -> None:
         options.ui.warn(error.message)
         before = {}
     stopped = found.stop()
+    _forget_workspaces(options)
     if options.json_output:
         options.ui.json({"running": False, **dict.fromkeys(_DOCUMENT[1:4]), "helm_releases": []})
     if not stopped:
@@ -64,6 +65,14 @@ def stop(ctx: typer.Context) -> None:
     options.ui.success("the sandbox has ended")
     for line in _gone(before):
         options.ui.info(f"  gone with it: {line}")
+
+
+def _forget_workspaces(options: Options) -> None:
+    """What was applied is gone, so its states and variables, which hold passwords, are of no more use."""
+    from cali_infra.core.workspace import Workspace
+
+    for folder in (options.project / ".cali").glob("sandbox-*"):
+        Workspace(folder).remove()
 
 
 def ensure_running(options: Options) -> SandboxAddress:

@@ -23,8 +23,8 @@ def bootstrap(ctx: typer.Context) -> None:
     from cali_infra.core.settings import load_settings
 
     options: Options = ctx.obj
-    target = open_target(options)
-    settings = load_settings(options.project, target.environ, options.environment)
+    settings = load_settings(options.project, options.environ, options.environment)
+    target = open_target(options, settings.environment)
     profile = None if target.rehearsal else settings.profile
     aws = Aws(settings.state.region or settings.region, target.environ, profile)
     made = state_bucket.bootstrap(aws, settings)

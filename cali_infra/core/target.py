@@ -23,7 +23,6 @@ class Target:
     workspace: Path
     environ: Mapping[str, str]
     realm: str
-    environment: str | None = None
     rehearsal: bool = False
     kubeconfig: Path | None = None
     context: str | None = None
