@@ -12,7 +12,7 @@ import json
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +136,15 @@ class Token:
 
     value: str
     expires_at: datetime
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """What a request is signed with, under botocore's names."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str | None = field(repr=False)
 
 
 class Aws:
@@ -262,21 +271,16 @@ class Aws:
         """
         from botocore.auth import SigV4QueryAuth
         from botocore.awsrequest import AWSRequest
-        from botocore.exceptions import NoCredentialsError
 
         started = now()
         with _translated("sts"):
-            with self._lock:
-                credentials = self._botocore().get_credentials()
-                if credentials is None:
-                    raise NoCredentialsError
-                frozen = credentials.get_frozen_credentials()
+            keys = self._keys()
             request = AWSRequest(
                 "GET",
                 f"{self._sts()}/?Action=GetCallerIdentity&Version=2011-06-15",
                 headers={_CLUSTER_HEADER: cluster},
             )
-            SigV4QueryAuth(frozen, "sts", self._region, expires=_URL_LIFE).add_auth(request)
+            SigV4QueryAuth(keys, "sts", self._region, expires=_URL_LIFE).add_auth(request)
         encoded = base64.urlsafe_b64encode(str(request.url).encode()).decode().rstrip("=")
         return Token(_TOKEN_PREFIX + encoded, started + _TOKEN_LIFE)
 
@@ -382,22 +386,42 @@ class Aws:
             from botocore.session import Session
 
             environ = self._environ
-            profile = self._profile or environ.get("AWS_PROFILE")
-            if environ.get("AWS_ACCESS_KEY_ID") and not self._profile:
+            if self._uses_given_keys():
                 # Keys need no profile, and an AWS_PROFILE that does not exist would stop botocore.
                 core = Session(session_vars={"profile": (None, None, None, None)})
-                core.set_credentials(
-                    environ["AWS_ACCESS_KEY_ID"],
-                    environ.get("AWS_SECRET_ACCESS_KEY", ""),
-                    environ.get("AWS_SESSION_TOKEN") or None,
-                )
+                keys = self._given_keys()
+                core.set_credentials(keys.access_key, keys.secret_key, keys.token)
             else:
-                core = Session(profile=profile or None)
+                core = Session(profile=self._profile or environ.get("AWS_PROFILE") or None)
             for variable, name in _FILES.items():
                 if environ.get(name):
                     core.set_config_variable(variable, environ[name])
             self._core = core
         return self._core
+
+    def _keys(self) -> _Keys:
+        """The caller's keys as they are now, fetched anew where they are short-lived."""
+        if self._uses_given_keys():
+            # No session for them: it would take as long to import as all the rest of a bearer.
+            return self._given_keys()
+        from botocore.exceptions import NoCredentialsError
+
+        with self._lock:
+            credentials = self._botocore().get_credentials()
+            if credentials is None:
+                raise NoCredentialsError
+            return _Keys(*credentials.get_frozen_credentials()[:3])
+
+    def _uses_given_keys(self) -> bool:
+        return bool(self._environ.get("AWS_ACCESS_KEY_ID")) and not self._profile
+
+    def _given_keys(self) -> _Keys:
+        environ = self._environ
+        return _Keys(
+            environ["AWS_ACCESS_KEY_ID"],
+            environ.get("AWS_SECRET_ACCESS_KEY", ""),
+            environ.get("AWS_SESSION_TOKEN") or None,
+        )
 
     def _sts(self) -> str:
         """The address of the region's own STS; without a slash at its end."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
+from cali_infra.cli import credential
 from cali_infra.cli.context import Options
 
 
@@ -23,25 +23,13 @@ def token(
 
     options: Options = ctx.obj
     environ = options.environ
-    if options.sandbox:
+    if options.sandbox or cluster is None or region is None:
         from cali_infra.cli.context import open_target
-
-        environ = open_target(options).environ
-    if cluster is None or region is None:
         from cali_infra.core.settings import load_settings
 
         settings = load_settings(options.project, environ, options.environment)
         cluster, region = cluster or settings.cluster_name, region or settings.region
+        environ = open_target(options, settings.environment).environ
         profile = profile or (None if options.sandbox else settings.profile)
     bearer = Aws(region, environ, profile).token(cluster)
-    # A caller says in which version of the API it wants its answer.
-    asked = json.loads(options.environ.get("KUBERNETES_EXEC_INFO") or "{}")
-    document = {
-        "apiVersion": asked.get("apiVersion", "client.authentication.k8s.io/v1beta1"),
-        "kind": "ExecCredential",
-        "status": {
-            "token": bearer.value,
-            "expirationTimestamp": bearer.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        },
-    }
-    options.ui.json(document)
+    options.ui.json(credential.document(bearer, options.environ))
