@@ -129,23 +129,29 @@ class UI:
             said = {"code": "usage", "message": message, "remedy": remedy}
             self.json({"ok": False, "error": said})
 
-    def plan(self, plan: StagePlan) -> None:
-        """What a stage's plan would change, resource by resource."""
-        if self.quiet:
+    def plan(self, plan: StagePlan, *, as_data: bool = False, asked: bool = False) -> None:
+        """What a stage's plan would change, resource by resource.
+
+        `as_data`: it is what was asked for, and goes to stdout. `asked`: somebody is to approve it, and sees it
+        with `--quiet` too.
+        """
+        if self.quiet and not (asked or as_data):
             return
         from cali_infra.ui_tree import change_lines, plan_line
 
-        self._message(f"{plan.stage}: {plan_line(plan)}", "bold")
+        to_stdout = as_data and not self.json_output
+        self._message(f"{plan.stage}: {plan_line(plan)}", "bold", to_stdout=to_stdout)
         for line, style in change_lines(plan):
-            self._message(f"  {line}", style)
+            self._message(f"  {line}", style, to_stdout=to_stdout)
         for warning in plan.warnings:
-            self._message(f"  ! {warning}", "yellow")
+            self._message(f"  ! {warning}", "yellow", to_stdout=to_stdout)
 
-    def _message(self, text: str, style: str = "", *, prefix: str = "") -> None:
+    def _message(self, text: str, style: str = "", *, prefix: str = "", to_stdout: bool = False) -> None:
         clean = self._clean(text)
+        name, stream = ("stdout", self._stdout) if to_stdout else ("stderr", self._stderr)
         with self._lock:
-            if not self._is_terminal(self._stderr):
-                self._write(self._stderr, f"{prefix}{clean}\n")
+            if not self._is_terminal(stream):
+                self._write(stream, f"{prefix}{clean}\n")
                 return
             from rich.text import Text
 
@@ -153,7 +159,7 @@ class UI:
             line.append(prefix, style)
             # With a prefix the text itself keeps the reader's own colour.
             line.append(clean, "" if prefix and style != "bold red" else style)
-            self._console("stderr").print(line, soft_wrap=False, overflow="fold")
+            self._console(name).print(line, soft_wrap=False, overflow="fold")
 
     # -- questions --------------------------------------------------------------------------------------
 

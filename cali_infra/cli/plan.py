@@ -32,9 +32,9 @@ def plan(
             ui.json(plan_document(report))
         for result in report.results:
             if result.status is Status.CHANGES:
-                ui.plan(StagePlan(result.name, result.changes))
+                ui.plan(StagePlan(result.name, result.changes), as_data=True)
             elif result.status is Status.PENDING:
-                ui.info(f"{result.name}: {result.error}")
+                ui.data(f"{result.name}: {result.error}")
         running.conclude(ui, report, "" if report.changed else "no changes: everything is up to date", "")
     code = running.exit_code(report)
     raise typer.Exit(running.CHANGES if exit_code and code == running.DONE and report.changed else code)

@@ -64,10 +64,10 @@ def exit_code(report: Report) -> int:
     return REFUSED if report.refused else FAILED
 
 
-def show_question(ui: UI, question: Question) -> None:
-    """The plans that a person is asked to approve, and what waits for them."""
+def show_question(ui: UI, question: Question, *, asked: bool) -> None:
+    """The plans that a person is `asked` to approve, or that were approved beforehand, and what waits."""
     for plan in question.plans:
-        ui.plan(plan)
+        ui.plan(plan, asked=asked)
     for stage, after in question.pending.items():
         ui.info(f"{stage}: planned after {', '.join(after)}")
 
@@ -81,7 +81,7 @@ def conclude(ui: UI, report: Report, title: str, next_step: str) -> None:
             ui.warn(f"{result.name}: {result.error}")
             if result.remedy:
                 ui.info(f"  {result.remedy}")
-    if report.ok:
+    if report.ok and title:
         ui.success(title)
-    elif next_step:
+    elif not report.ok and next_step:
         ui.info(next_step)

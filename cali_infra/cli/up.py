@@ -34,7 +34,7 @@ def up(
     chosen = selection(stages or [], through)
 
     def approve(question: Question) -> bool:
-        running.show_question(ui, question)
+        running.show_question(ui, question, asked=not yes)
         if yes:
             return True
         again = "A plan that was made after the approval changes something. " if question.again else ""

@@ -5,16 +5,21 @@ from __future__ import annotations
 import copy
 import threading
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import SecretStr
 
+from cali_infra.adapters.opensearch import OpenSearch
 from cali_infra.core.index import READER, WRITER, Index, IndexPlan, IndexWork
 from cali_infra.core.plans import Action
 from cali_infra.core.secrets import OpenSearchSecrets, Secrets
 from cali_infra.core.settings import Settings
-from cali_infra.errors import InterruptedError_
+from cali_infra.errors import InterruptedError_, OpenSearchError
+from cali_infra.sandbox.certificates import Authority
+from cali_infra.sandbox.opensearch.standin import OpenSearchStandIn
 
 if TYPE_CHECKING:
     from conftest import Watch
@@ -67,6 +72,9 @@ class Domain:
         assert (version or {}).get("if_seq_no") == there
         self.policies[name] = copy.deepcopy(policy), (there or 0) + 1
 
+    def renew_policy(self, name: str, pattern: str) -> None:
+        self.writes.append(f"policy {name} for {pattern}")
+
     def role(self, name: str) -> Body | None:
         found = copy.deepcopy(self.roles.get(name))
         if found is None:
@@ -97,14 +105,15 @@ class Domain:
         self.users[name] = body, password.get_secret_value()
 
 
-def work(domain: Domain, *, writer: str = "Writer-password-1", **settings: Any) -> IndexWork:
+def work(domain: Any, *, writer: str = "Writer-password-1", **settings: Any) -> IndexWork:
+    connect = domain.connect if isinstance(domain, Domain) else domain
     passwords = {
         "master_password": "Master-password-1",
         "writer_password": writer,
         "reader_password": "Reader-password-1",
     }
     secrets = Secrets.model_construct(opensearch=OpenSearchSecrets.model_validate(passwords))
-    return IndexWork(domain.connect, Settings.model_validate(settings), secrets)
+    return IndexWork(connect, Settings.model_validate(settings), secrets)
 
 
 def apply(stage: IndexWork, watch: Watch) -> IndexPlan:
@@ -157,7 +166,11 @@ def test_another_retention_is_shown_and_written(watch: Watch) -> None:
     (change,) = plan.changes
     assert change.address == "retention policy cali-logs-retention"
     assert 'states[0].transitions[0].conditions.min_index_age: "30d" -> "7d"' in change.fields
-    assert domain.writes == ["policy cali-logs-retention"]
+    # Indices that are there already would keep the old policy.
+    assert domain.writes == [
+        "policy cali-logs-retention",
+        "policy cali-logs-retention for cali-logs-*",
+    ]
     assert stage.plan(watch).empty
 
 
@@ -210,6 +223,33 @@ def test_it_goes_with_the_domain(watch: Watch) -> None:
     assert stage.contents() == ()
     assert stage.destroy(watch, threading.Event()) == ()
     assert domain.templates
+
+
+def test_it_works_on_the_sandboxs_domain(watch: Watch, tmp_path: Path) -> None:
+    authority = Authority.create()
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_bytes(authority.ca_pem)
+    standin = OpenSearchStandIn(authority)
+    try:
+        endpoint = standin.create("cali-default", "cali-admin", "Master-password-1")
+        connect = partial(OpenSearch, endpoint, ca_file=ca_file)
+        apply(work(connect), watch)
+        assert work(connect).plan(watch).empty
+        changed = work(connect, writer="Writer-password-2", logging={"retention_days": 7})
+        assert [c.address for c in apply(changed, watch).changes] == [
+            "retention policy cali-logs-retention",
+            f"user {WRITER}",
+        ]
+        assert changed.plan(watch).empty
+        writer = connect(WRITER, SecretStr("Writer-password-2"))
+        with pytest.raises(OpenSearchError, match="no permissions"):
+            writer.template("cali-logs")
+        with pytest.raises(OpenSearchError) as caught:
+            connect("cali-admin", SecretStr("Wrong-password-1")).info()
+        assert caught.value.status == 401
+        assert connect(READER, SecretStr("Reader-password-1")).info()["version"]["number"].startswith("2.")
+    finally:
+        standin.close()
 
 
 @pytest.mark.parametrize(
