@@ -107,6 +107,19 @@ class OpenSearch:
         """Make an index state policy, or replace the one of this version."""
         self._request("PUT", f"{_RETENTION}/policies/{_path(name)}", {"policy": policy}, version)
 
+    def renew_policy(self, name: str, pattern: str) -> None:
+        """Give the indices of a pattern the policy as it is now; by themselves they keep the one they got.
+
+        Source: the chapter "Managed indexes" of the OpenSearch documentation.
+        """
+        path = f"{_RETENTION}/change_policy/{quote(pattern, safe='*')}"
+        try:
+            self._request("POST", path, {"policy_id": name})
+        except OpenSearchError as error:
+            # There is no such index yet.
+            if error.status != 404:
+                raise
+
     def role(self, name: str) -> Body | None:
         """The role of this name, or None."""
         return self._named(f"{_SECURITY}/roles/{_path(name)}", name)

@@ -44,6 +44,8 @@ class Domain(Protocol):
 
     def put_policy(self, name: str, policy: Body, version: dict[str, int] | None = None) -> None: ...
 
+    def renew_policy(self, name: str, pattern: str) -> None: ...
+
     def role(self, name: str) -> Body | None: ...
 
     def put_role(self, name: str, body: Body) -> None: ...
@@ -226,9 +228,13 @@ class IndexWork:
         domain, name, wanted = self._domain, f"{self._wanted.prefix}-retention", self._wanted.policy()
         found = domain.policy(name)
         policy, version = found if found else (None, None)
-        return _step(
-            f"retention policy {name}", policy, wanted, lambda: domain.put_policy(name, wanted, version)
-        )
+
+        def put() -> None:
+            domain.put_policy(name, wanted, version)
+            if version is not None:
+                domain.renew_policy(name, self._wanted.pattern)
+
+        return _step(f"retention policy {name}", policy, wanted, put)
 
     def _user_step(self, user: str, password: SecretStr) -> _Step | None:
         domain = self._domain
