@@ -162,7 +162,8 @@ class Terraform:
         self._log = log
         self._redact = redact
         chosen = environ.get("TF_PLUGIN_CACHE_DIR")
-        self._cache = Path(chosen).expanduser() if chosen else plugin_cache
+        cache = Path(chosen).expanduser() if chosen else plugin_cache
+        self._cache = cache and cache.absolute()
         self._cache_is_ours = not chosen
         self._environ = child_environment(environ)
         self._reattached = _reattached(environ)
@@ -228,7 +229,8 @@ class Terraform:
     ) -> PlanOutcome:
         """Plan into the file `out`, which holds every secret in clear: 0600, in a private folder.
 
-        Raises TerraformError and its kinds; InterruptedError_ after `cancel`.
+        Raises TerraformError and its kinds; InterruptedError_ after `cancel`; PreconditionError where an
+        earlier run could not write its state.
         """
         changes: list[ResourceChange] = []
         bookkeeping: list[str] = []
@@ -254,13 +256,14 @@ class Terraform:
 
         options = {
             "json": _FLAG,
-            "out": str(out),
+            "out": str(out.absolute()),
             "detailed_exitcode": _FLAG,
             "destroy": _FLAG if destroy else None,
             "refresh": None if refresh else False,
             "target": list(targets),
             **self._lock_options(lock),
         }
+        _refuse_unsaved_state(folder)
         run = self._run(folder, "plan", options, watch=listen, cancel=cancel, good=(0, 2))
         return PlanOutcome(
             tuple(changes),
@@ -294,7 +297,8 @@ class Terraform:
             watch(event)
 
         options = {"json": _FLAG, **self._lock_options(True)}
-        run = self._run(folder, "apply", options, str(plan), watch=listen, cancel=cancel)
+        _refuse_unsaved_state(folder)
+        run = self._run(folder, "apply", options, str(plan.absolute()), watch=listen, cancel=cancel)
         return ApplyOutcome(summary.add, summary.change, summary.remove, run.warnings)
 
     def state(self, folder: Path) -> StateSnapshot:
@@ -450,7 +454,10 @@ class Terraform:
         if run.exit_code in good or (not check and not run.timed_out):
             return run
         # A signal that came before Terraform had begun to listen kills it, and then there is nothing to write.
-        if ended.interrupted and (run.exit_code > 0 or run.exit_code == -signal.SIGINT):
+        in_order = run.exit_code == -signal.SIGINT or (
+            run.exit_code > 0 and not terraform_errors.state_unsaved(run.diagnostics)
+        )
+        if ended.interrupted and in_order:
             raise InterruptedError_(f"terraform {command} was interrupted; state and lock are in order")
         raise self._failed(named or folder, command, run)
 
@@ -587,6 +594,15 @@ def _nothing_to_lose(folder: Path) -> bool:
 
 def _encoded(document: Mapping[str, Any]) -> bytes:
     return (json.dumps(document, indent=2) + "\n").encode()
+
+
+def _refuse_unsaved_state(folder: Path) -> None:
+    """Raises PreconditionError where an earlier run could not write its state: it would be forked."""
+    if (folder / "errored.tfstate").exists():
+        raise PreconditionError(
+            f"{folder.name}: an earlier run could not write its state",
+            remedy=terraform_errors.unsaved_remedy(str(folder)),
+        )
 
 
 def _locked(descriptor: int) -> bool:

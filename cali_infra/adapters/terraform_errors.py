@@ -113,6 +113,29 @@ def _lock_held(failure: Failure, said: Sequence[Diagnostic]) -> TerraformError:
     )
 
 
+def state_unsaved(diagnostics: Sequence[Diagnostic]) -> bool:
+    """Whether Terraform could not write the state at its end: what it made is in `errored.tfstate` alone."""
+    return any(_UNSAVED.search(d.summary) for d in diagnostics)
+
+
+def unsaved_remedy(folder: str) -> str:
+    """What to type when a state lies in `errored.tfstate`."""
+    return (
+        f"bring it in: terraform -chdir={folder} state push errored.tfstate, then delete that file; "
+        "before that, an apply would make everything a second time"
+    )
+
+
+def _state_lost(failure: Failure, said: Sequence[Diagnostic]) -> TerraformError:
+    return TerraformError(
+        _lines(f"the state could not be written; it lies in {failure.folder}/errored.tfstate", said),
+        diagnostics=said,
+        exit_code=failure.exit_code,
+        log=failure.log,
+        remedy=f"mend what kept it from being written, as the messages say; then {unsaved_remedy(failure.folder)}",
+    )
+
+
 def _as(
     kind: type[TerraformError], message: str, remedy: str
 ) -> Callable[[Failure, Sequence[Diagnostic]], CaliError]:
@@ -184,7 +207,10 @@ _SIGN_IN = (
     "sign in again (aws sso login, or new AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), check with "
     "`aws sts get-caller-identity`, then run the command again"
 )
+_UNSAVED = _pattern("Failed to save state", "Failed to persist state")
 _KINDS: tuple[_Kind, ...] = (
+    # Before all others: an expired token or a lost bucket may be the cause, but this is what has to be mended.
+    _Kind(_UNSAVED, _state_lost, decisive=True),
     _Kind(_pattern(r"Error acquiring the state lock.*Lock Info:"), _lock_held, decisive=True),
     _Kind(
         _pattern("Saved plan is stale", "Saved plan does not match the given state"),

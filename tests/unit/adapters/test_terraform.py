@@ -477,6 +477,24 @@ def test_a_terraform_that_was_killed_is_not_called_interrupted(
         terraform.apply(folder, folder / "p", cancel=threading.Event())
 
 
+def test_an_interrupt_that_lost_the_state_says_so(terraform: Terraform, played: Played, folder: Path) -> None:
+    played.out["apply"] = sample("state-lost-interrupted.jsonl")
+    played.ended["apply"] = Ended(1, interrupted=True)
+    with pytest.raises(TerraformError, match=r"errored\.tfstate"):
+        terraform.apply(folder, folder / "p", cancel=threading.Event())
+
+
+def test_nothing_is_planned_over_a_state_that_was_not_written(
+    terraform: Terraform, played: Played, folder: Path
+) -> None:
+    (folder / "errored.tfstate").write_text("{}")
+    for work in (terraform.apply, lambda f, p: terraform.plan(f, out=p)):
+        with pytest.raises(PreconditionError, match="eks: an earlier run") as caught:
+            work(folder, folder / "p")
+        assert f"-chdir={folder} state push errored.tfstate" in caught.value.remedy
+    assert not played.calls
+
+
 def test_nothing_is_started_after_the_interrupt(terraform: Terraform, played: Played, folder: Path) -> None:
     cancel = threading.Event()
     cancel.set()

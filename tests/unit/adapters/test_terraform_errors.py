@@ -45,6 +45,13 @@ def failure(sample: str) -> Failure:
         ("lock-local.jsonl", LockHeldError, "locked by ops@laptop (apply since 2026", "force-unlock "),
         ("lock-local-untaint.txt", LockHeldError, "locked by ops@laptop (apply since 2026", "-chdir=/w/eks"),
         ("lock-s3.jsonl", LockHeldError, "locked by ops@laptop (apply since 2026", "force-unlock "),
+        ("state-lost.jsonl", TerraformError, "/w/eks/errored.tfstate", "state push errored.tfstate"),
+        (
+            "state-lost-interrupted.jsonl",
+            TerraformError,
+            "/w/eks/errored.tfstate",
+            "-chdir=/w/eks state push",
+        ),
         ("stale.jsonl", StalePlanError, "the state has moved on", "plans anew"),
         ("backend-changed.txt", PreconditionError, "kept elsewhere", "-chdir=/w/eks init -migrate-state"),
         ("backend-migration.txt", PreconditionError, "kept elsewhere", "put `state` in cali.yaml back"),
@@ -122,6 +129,16 @@ def test_an_expired_token_explains_what_else_went_wrong() -> None:
         Diagnostic("error", "execution halted"),
     )
     assert type(terraform_errors.error(Failure("apply", "/w", 1, mixed))) is CredentialsError
+
+
+def test_a_state_that_was_not_written_matters_more_than_why() -> None:
+    mixed = (
+        Diagnostic("error", "creating EC2 VPC: api error ExpiredToken: it has expired"),
+        Diagnostic("error", "Failed to persist state to backend", "it is in errored.tfstate"),
+    )
+    error = terraform_errors.error(Failure("apply", "/w", 1, mixed))
+    assert "state push errored.tfstate" in error.remedy
+    assert "ExpiredToken" in error.message
 
 
 def test_warnings_are_no_causes() -> None:
