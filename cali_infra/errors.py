@@ -7,7 +7,7 @@
     │   └── WrongTargetError       the workspace belongs to another account, region or endpoint
     ├── RefusedError               exit 3: not approved
     │   └── GuardedChangeError     a guarded resource would be replaced or deleted
-    ├── InterruptedError_          exit 130: Ctrl-C, after everything was put down cleanly
+    ├── RunInterruptedError        exit 130: Ctrl-C, after everything was put down cleanly
     └── OperationError             exit 1: it was tried and it failed
         ├── AwsError
         ├── TerraformError
@@ -116,7 +116,7 @@ class GuardedChangeError(RefusedError):
         )
 
 
-class InterruptedError_(CaliError):
+class RunInterruptedError(CaliError):
     """The user pressed Ctrl-C; locks are released and the state is written."""
 
     code = "interrupted"
@@ -228,7 +228,9 @@ class KubernetesError(OperationError):
 
     code = "kubernetes"
 
-    def __init__(self, message: str, *, object_ref: str = "", status: int | None = None, remedy: str = "") -> None:
+    def __init__(
+        self, message: str, *, object_ref: str = "", status: int | None = None, remedy: str = ""
+    ) -> None:
         super().__init__(message, remedy=remedy)
         self.object_ref = object_ref
         self.status = status

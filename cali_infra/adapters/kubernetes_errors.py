@@ -36,8 +36,8 @@ def error_from(status: int, data: bytes, what: str) -> KubernetesError:
             f"{text}: the cluster does not know this caller",
             object_ref=what,
             status=status,
-            remedy="ask an admin of the cluster to run: cali grant-access YOUR-ARN "
-            "(aws sts get-caller-identity prints it)",
+            remedy="ask whoever runs the cluster to put your ARN (aws sts get-caller-identity prints it) under "
+            "`principals` in secrets.yaml and to run: cali up access",
         )
     if status == 403 and any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
         return ForbiddenError(
@@ -51,7 +51,7 @@ def error_from(status: int, data: bytes, what: str) -> KubernetesError:
             text,
             object_ref=what,
             status=status,
-            remedy="ask an admin of the cluster for a higher level: cali grant-access YOUR-ARN --level admin",
+            remedy="ask whoever runs the cluster for an access entry with a higher level",
         )
     if status == 409 and any(cause.get("reason") == "FieldManagerConflict" for cause in causes):
         owners = {cause.get("field", ""): _manager(cause) for cause in causes}

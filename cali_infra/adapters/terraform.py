@@ -40,7 +40,7 @@ from cali_infra.adapters.terraform_events import (
 from cali_infra.adapters.terraform_state import StateSnapshot
 from cali_infra.core import files
 from cali_infra.core.plans import Action, ResourceChange
-from cali_infra.errors import CaliError, Diagnostic, InterruptedError_, PreconditionError
+from cali_infra.errors import CaliError, Diagnostic, PreconditionError, RunInterruptedError
 
 Watch = Callable[[Event], None]
 Log = Callable[[str], None]
@@ -192,7 +192,7 @@ class Terraform:
 
         A backend that has changed is taken over where nothing was applied yet. Raises PreconditionError where
         a state would be left behind, ProviderMissingError, InvalidConfigurationError, TerraformError;
-        InterruptedError_ after `cancel`.
+        RunInterruptedError after `cancel`.
         """
         wanted = self._wanted(folder)
         options = {"no_color": _FLAG, "reconfigure": _FLAG if _nothing_to_lose(folder) else None}
@@ -230,7 +230,7 @@ class Terraform:
     ) -> PlanOutcome:
         """Plan into the file `out`, which holds every secret in clear: 0600, in a private folder.
 
-        Raises TerraformError and its kinds; InterruptedError_ after `cancel`; PreconditionError where an
+        Raises TerraformError and its kinds; RunInterruptedError after `cancel`; PreconditionError where an
         earlier run could not write its state.
         """
         changes: list[ResourceChange] = []
@@ -287,7 +287,7 @@ class Terraform:
         """Do exactly what the plan file says.
 
         Raises StalePlanError when the state has moved on, other kinds of TerraformError, and
-        InterruptedError_ after `cancel`, when the lock is released and the state written.
+        RunInterruptedError after `cancel`, when the lock is released and the state written.
         """
         summary = ChangeSummary("apply", 0, 0, 0)
 
@@ -384,7 +384,7 @@ class Terraform:
                 if cancel is None:
                     time.sleep(_TICK)
                 elif cancel.wait(_TICK):
-                    raise InterruptedError_("interrupted while waiting for another terraform init")
+                    raise RunInterruptedError("interrupted while waiting for another terraform init")
             yield
         finally:
             os.close(descriptor)
@@ -432,7 +432,7 @@ class Terraform:
         writes nothing anywhere. `surroundings` is added to the environment; an error names the folder `named`.
         """
         if cancel is not None and cancel.is_set():
-            raise InterruptedError_(f"interrupted before terraform {command}")
+            raise RunInterruptedError(f"interrupted before terraform {command}")
         run = _Run()
         words = self._command(command, options, arguments)
         environ = {**self._environ, **surroundings}
@@ -476,7 +476,7 @@ class Terraform:
             run.exit_code > 0 and not terraform_errors.state_unsaved(run.diagnostics)
         )
         if ended.interrupted and in_order:
-            raise InterruptedError_(f"terraform {command} was interrupted; state and lock are in order")
+            raise RunInterruptedError(f"terraform {command} was interrupted; state and lock are in order")
         raise self._failed(named or folder, command, run)
 
     def _command(self, command: str, options: Mapping[str, Any], arguments: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from cali_infra import __version__
 from cali_infra.cli.context import Options
-from cali_infra.errors import CaliError, InterruptedError_, RefusedError, UsageError
+from cali_infra.errors import CaliError, RefusedError, RunInterruptedError, UsageError
 from cali_infra.ui import UI
 
 # With the first line of each one's own help, so that listing them imports none of them.
@@ -80,7 +80,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             # Typer would end the run with 130 and without a word.
-            raise InterruptedError_("interrupted") from None
+            raise RunInterruptedError("interrupted") from None
 
 
 def load(name: str) -> Any:
@@ -169,7 +169,7 @@ def run(arguments: Sequence[str], ui: UI, environ: Mapping[str, str], folder: Pa
         ui.error(error)
         return _code(error)
     except (KeyboardInterrupt, typer.Abort):
-        ui.error(InterruptedError_("interrupted"))
+        ui.error(RunInterruptedError("interrupted"))
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has seen enough.
@@ -208,7 +208,7 @@ def _code(error: CaliError) -> int:
             return USAGE
         case RefusedError():
             return REFUSED
-        case InterruptedError_():
+        case RunInterruptedError():
             return INTERRUPTED
         case _:
             return FAILED

@@ -18,7 +18,7 @@ from cali_infra.core.plans import StagePlan, StageResult, Status
 from cali_infra.core.progress import Progress
 from cali_infra.core.report import Report
 from cali_infra.core.stages import STAGES, Stage, closure, forward, named
-from cali_infra.errors import CaliError, InterruptedError_, RefusedError, UsageError
+from cali_infra.errors import CaliError, RefusedError, RunInterruptedError, UsageError
 
 WORKERS = 8
 
@@ -128,7 +128,7 @@ class Deployment:
             if future.exception() is not None and not isinstance(future.exception(), CaliError):
                 future.result()
         if self.cancel.is_set():
-            raise InterruptedError_("interrupted while planning; nothing was changed")
+            raise RunInterruptedError("interrupted while planning; nothing was changed")
         absent = {need for s in self._states.values() for need in s.pending if need not in self._states}
         if absent:
             names = ", ".join(stage.name for stage in STAGES if stage.name in absent)

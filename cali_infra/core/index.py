@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cali_infra.core.plans import Action, ResourceChange, StagePlan
 from cali_infra.core.progress import Progress
-from cali_infra.errors import InterruptedError_
+from cali_infra.errors import RunInterruptedError
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -182,12 +182,12 @@ class IndexWork:
     def apply(self, plan: StagePlan, watch: Progress, cancel: Event) -> None:
         """Write what differs, one call after the other: a role stands before the user who has it.
 
-        Raises OpenSearchError, and InterruptedError_ between two calls after `cancel`.
+        Raises OpenSearchError, and RunInterruptedError between two calls after `cancel`.
         """
         assert isinstance(plan, IndexPlan)
         for change, call in zip(plan.changes, plan.calls, strict=True):
             if cancel.is_set():
-                raise InterruptedError_("interrupted; run `cali up index` to go on")
+                raise RunInterruptedError("interrupted; run `cali up index` to go on")
             watch.resource(self._stage, change.address, change.action.value, "started", 0.0)
             call()
             watch.resource(self._stage, change.address, change.action.value, "complete", 0.0)

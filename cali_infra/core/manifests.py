@@ -21,7 +21,7 @@ from cali_infra.core.object_diff import differences, owned
 from cali_infra.core.plans import Action, ResourceChange, StagePlan
 from cali_infra.core.progress import Progress
 from cali_infra.core.rollout import ROLLED_OUT, wait_for_rollout
-from cali_infra.errors import ConflictError, InterruptedError_, InvalidObjectError, KubernetesError
+from cali_infra.errors import ConflictError, InvalidObjectError, KubernetesError, RunInterruptedError
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 # Kinds that others stand on come first; what is not named comes before the workloads. Backwards for deletion.
@@ -143,7 +143,7 @@ class ManifestWork:
         """Write what differs, tier by tier, wait for the rollout, then prune what has no place any more.
 
         A tier is tried whole before an error is raised: one bad object hides no other. Raises KubernetesError,
-        and InterruptedError_ after `cancel`; the next apply goes on from there.
+        and RunInterruptedError after `cancel`; the next apply goes on from there.
         """
         assert isinstance(plan, ManifestPlan)
         before = self._inventory.read() or Holdings()
@@ -151,7 +151,7 @@ class ManifestWork:
         self._inventory.write(Holdings({**before.made, **plan.holdings.made}, complete=False))
         for writes in _tiers(plan.writes, lambda write: str(write.obj["kind"])):
             if cancel.is_set():
-                raise InterruptedError_(f"interrupted; `cali up {self._stage}` goes on from there")
+                raise RunInterruptedError(f"interrupted; `cali up {self._stage}` goes on from there")
             _each(lambda write: self._write(write, watch), writes)
         for obj in plan.objects:
             if obj["kind"] in ROLLED_OUT:
@@ -174,7 +174,7 @@ class ManifestWork:
         gone: list[ResourceChange] = []
         for refs in _tiers(_backwards(holdings.own), lambda ref: ref.kind):
             if cancel.is_set():
-                raise InterruptedError_("interrupted; what is not deleted yet is still recorded")
+                raise RunInterruptedError("interrupted; what is not deleted yet is still recorded")
             found = self._ours(refs)
             _each(lambda item: self._delete(*item, watch), found)
             gone += [ResourceChange(str(ref), Action.DELETE) for ref, _ in found]

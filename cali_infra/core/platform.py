@@ -203,7 +203,9 @@ def _connect(
     eks = stack("eks").outputs()
     endpoint = str(eks["cluster_endpoint"])
     if target.kubeconfig is not None:
-        named = Kubernetes.from_kubeconfig(target.kubeconfig, target.context)
+        named = Kubernetes.from_kubeconfig(
+            target.kubeconfig, target.context, environ=target.environ, grace=_GRACE
+        )
         if not target.rehearsal and named.host.rstrip("/").lower() != endpoint.rstrip("/").lower():
             raise WrongTargetError(
                 f"{target.kubeconfig} leads to {named.host}, the cluster of this environment is {endpoint}",

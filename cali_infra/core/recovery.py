@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cali_infra.core.guard import GUARDED_TYPES
 from cali_infra.core.progress import Progress
-from cali_infra.errors import InterruptedError_, OperationError
+from cali_infra.errors import OperationError, RunInterruptedError
 
 if TYPE_CHECKING:
     from cali_infra.adapters.terraform import Terraform
@@ -96,6 +96,6 @@ class Recovery:
                 )
             watch.resource(stage, address, "create", "progress", elapsed)
             if cancel.wait(self.interval):
-                raise InterruptedError_(f"interrupted while waiting for {address}")
+                raise RunInterruptedError(f"interrupted while waiting for {address}")
             health = self.inspect(kind, attributes)
         return health

@@ -9,7 +9,7 @@ from typing import Any
 
 from cali_infra.adapters.kubernetes import Kubernetes, Object, ObjectRef
 from cali_infra.core.progress import Progress
-from cali_infra.errors import InterruptedError_, KubernetesError
+from cali_infra.errors import KubernetesError, RunInterruptedError
 
 ROLLED_OUT = ("DaemonSet", "Deployment", "StatefulSet")
 PATIENCE = 300.0
@@ -34,7 +34,7 @@ def wait_for_rollout(
     """Return when every replica is updated and ready; what holds it up is said as it turns up.
 
     Raises KubernetesError, with the reasons that pods and events give, when that takes longer than `patience`
-    seconds, and InterruptedError_ after `cancel`.
+    seconds, and RunInterruptedError after `cancel`.
     """
     started, pause, shown = clock(), _SHORTEST, -1
     said: set[str] = set()
@@ -66,7 +66,7 @@ def wait_for_rollout(
                 remedy=f"kubectl -n {ref.namespace} describe {ref.kind.lower()} {ref.name}",
             )
         if cancel.wait(pause):
-            raise InterruptedError_(f"interrupted while {ref} rolls out; it goes on by itself")
+            raise RunInterruptedError(f"interrupted while {ref} rolls out; it goes on by itself")
         pause = min(pause * 2, _LONGEST)
 
 

@@ -22,6 +22,7 @@ from cali_infra.errors import PreconditionError, SettingsError, SettingsProblem
 FILE = "cali.yaml"
 
 # Source: CreateDomain of the OpenSearch service; EKS allows 100 characters.
+_OWN_TAGS = frozenset({"project", "environment", "managed-by", "stack"})
 _LONGEST_DOMAIN_NAME = 28
 # Source: the values that PutRetentionPolicy of CloudWatch Logs accepts.
 _LOG_RETENTION = (
@@ -237,7 +238,8 @@ class Search(Section):
         str,
         AfterValidator(
             _shape(
-                r"[a-z0-9]+\.[a-z0-9]+\.search", "an instance type of OpenSearch, such as r6g.large.search"
+                r"(?!t2\.)[a-z0-9]+\.[a-z0-9]+\.search",
+                "an instance type of OpenSearch that can encrypt its disks, such as r6g.large.search",
             )
         ),
     ] = Field(
@@ -401,6 +403,8 @@ class Settings(File):
         for key, text in value.items():
             if key.lower().startswith("aws:"):
                 raise ValueError(f"{key!r}: AWS keeps the prefix aws: for itself")
+            if key.lower() in _OWN_TAGS:
+                raise ValueError(f"{key!r} is set by cali itself, and IAM tells no capitals")
             if not 1 <= len(key) <= 128 or len(text) > 256:
                 raise ValueError(f"{key[:40]!r}: a key has 1 to 128 characters, a value at most 256")
         if len(value) > 40:

@@ -31,13 +31,15 @@ Variables = Callable[[], Mapping[str, object]]
 
 @dataclass(frozen=True)
 class StackPlan(StagePlan):
-    """A plan that lies in a file; outputs may change where no resource does."""
+    """A plan that lies in a file. Outputs may change where no resource does, and so may the state alone:
+    `bookkeeping` is what is moved, imported or forgotten, in words."""
 
     outputs_changed: bool = False
+    bookkeeping: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
-        return not self.changes and not self.outputs_changed
+        return not (self.changes or self.outputs_changed or self.bookkeeping)
 
 
 class TerraformStage:
@@ -152,8 +154,9 @@ class TerraformStage:
         plan = StackPlan(
             self.stage.name,
             outcome.changes,
-            tuple(str(warning) for warning in outcome.warnings),
+            (*outcome.bookkeeping, *(str(warning) for warning in outcome.warnings)),
             outputs_changed=outcome.outputs_changed,
+            bookkeeping=outcome.bookkeeping,
         )
         if plan.empty:
             self.discard()

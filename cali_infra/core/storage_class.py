@@ -17,7 +17,7 @@ from cali_infra.core.inventory import Holdings, Inventory
 from cali_infra.core.object_diff import brief, differences, walk
 from cali_infra.core.plans import Action, ResourceChange, StagePlan
 from cali_infra.core.progress import Progress
-from cali_infra.errors import InterruptedError_, KubernetesError
+from cali_infra.errors import KubernetesError, RunInterruptedError
 
 DEFAULT = "storageclass.kubernetes.io/is-default-class"
 # The older name, which the API server still heeds.
@@ -93,7 +93,7 @@ class StorageClassWork:
         """Write the class, then take the default from every other.
 
         Raises KubernetesError when the new class is refused; the old one is put back first. Raises
-        InterruptedError_ after `cancel`, before anything is written or once the class stands.
+        RunInterruptedError after `cancel`, before anything is written or once the class stands.
         """
         assert isinstance(plan, StorageClassPlan)
         ref = ref_of(plan.wanted)
@@ -194,4 +194,4 @@ def _bare(obj: Object) -> Object:
 
 def _stop(cancel: Event) -> None:
     if cancel.is_set():
-        raise InterruptedError_("interrupted; `cali up storage` goes on from there")
+        raise RunInterruptedError("interrupted; `cali up storage` goes on from there")

@@ -11,7 +11,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from cali_infra.core.progress import Progress
-from cali_infra.errors import CaliError, InterruptedError_
+from cali_infra.errors import CaliError, RunInterruptedError
 
 if TYPE_CHECKING:
     from cali_infra.core.platform import Platform
@@ -39,11 +39,11 @@ def release_attached(platform: Platform, watch: Progress, cancel: Event) -> None
         for kind, objects in (("Service", services), ("PersistentVolumeClaim", claims)):
             for item in objects:
                 if cancel.is_set():
-                    raise InterruptedError_("interrupted; nothing but what is named above was deleted")
+                    raise RunInterruptedError("interrupted; nothing but what is named above was deleted")
                 meta = item["metadata"]
                 watch.note(f"deleting {kind} {meta['namespace']}/{meta['name']}")
                 kubernetes.delete(ObjectRef("v1", kind, meta["namespace"], meta["name"]), wait=PATIENCE)
-    except InterruptedError_:
+    except RunInterruptedError:
         raise
     except CaliError as error:
         watch.warn(f"load balancers and volumes were not looked for: {error.message}")

@@ -22,11 +22,11 @@ from cali_infra.adapters.terraform_events import Event, HookStarted, Interruptin
 from cali_infra.adapters.terraform_process import Ended
 from cali_infra.core.plans import Action, ResourceChange
 from cali_infra.errors import (
-    InterruptedError_,
     InvalidConfigurationError,
     LockHeldError,
     PreconditionError,
     ProviderMissingError,
+    RunInterruptedError,
     StalePlanError,
     TerraformError,
 )
@@ -241,7 +241,7 @@ def test_who_holds_the_lock_is_told(terraform: Terraform, stack: Callable[[str],
             running.set()
 
     def work() -> None:
-        with pytest.raises(InterruptedError_):
+        with pytest.raises(RunInterruptedError):
             terraform.apply(folder, folder / "p", watch=watch, cancel=cancel)
 
     thread = threading.Thread(target=work)
@@ -301,7 +301,7 @@ def test_an_interrupt_leaves_state_and_lock_in_order(
             cancel.set()
 
     started = time.monotonic()
-    with pytest.raises(InterruptedError_):
+    with pytest.raises(RunInterruptedError):
         terraform.apply(folder, folder / "p", watch=watch, cancel=cancel)
     assert time.monotonic() - started < 15
     assert [type(event) for event in seen].count(Interrupting) == 1

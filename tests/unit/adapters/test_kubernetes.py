@@ -208,7 +208,7 @@ def test_a_refusal_is_never_sent_twice(cluster: Cluster) -> None:
 def test_a_caller_without_access_is_told_what_to_ask_for(cluster: Cluster) -> None:
     with pytest.raises(UnauthorizedError, match="does not know this caller") as caught:
         cluster.connect("stranger").get(SETTINGS)
-    assert "grant-access" in caught.value.remedy
+    assert "cali up access" in caught.value.remedy
 
 
 def test_a_bearer_is_fetched_when_it_is_needed_and_kept(cluster: Cluster) -> None:

@@ -16,9 +16,9 @@ from cali_infra.adapters.terraform_events import Event, Interrupting, Unparsed
 from cali_infra.adapters.terraform_process import Ended, Line
 from cali_infra.core.plans import Action, ResourceChange
 from cali_infra.errors import (
-    InterruptedError_,
     InvalidConfigurationError,
     PreconditionError,
+    RunInterruptedError,
     StalePlanError,
     TerraformError,
 )
@@ -353,7 +353,7 @@ def test_a_wait_for_another_init_can_be_interrupted(played: Played, folder: Path
     first.start()
     assert entered.wait(10)
     threading.Timer(0.05, cancel.set).start()
-    with pytest.raises(InterruptedError_, match="another terraform init"):
+    with pytest.raises(RunInterruptedError, match="another terraform init"):
         door.init(folder, cancel=cancel)
     leave.set()
     first.join()
@@ -457,7 +457,7 @@ def test_a_failure_becomes_its_type_and_names_the_log(
 def test_an_interrupt_is_passed_on_and_told(terraform: Terraform, played: Played, folder: Path) -> None:
     played.out["apply"], played.ended["apply"] = sample("interrupted.jsonl"), Ended(1, interrupted=True)
     seen: list[Event] = []
-    with pytest.raises(InterruptedError_, match="state and lock are in order"):
+    with pytest.raises(RunInterruptedError, match="state and lock are in order"):
         terraform.apply(folder, folder / "p", watch=seen.append, cancel=threading.Event())
     assert [type(e) for e in seen].count(Interrupting) == 1
 
@@ -498,7 +498,7 @@ def test_nothing_is_planned_over_a_state_that_was_not_written(
 def test_nothing_is_started_after_the_interrupt(terraform: Terraform, played: Played, folder: Path) -> None:
     cancel = threading.Event()
     cancel.set()
-    with pytest.raises(InterruptedError_):
+    with pytest.raises(RunInterruptedError):
         terraform.plan(folder, out=folder / "p", cancel=cancel)
     assert not played.calls
 

@@ -15,7 +15,13 @@ from cali_infra.core.plans import Action, ResourceChange, StagePlan, Status
 from cali_infra.core.progress import Progress, Silent
 from cali_infra.core.report import Report
 from cali_infra.core.stages import BY_NAME, STAGES
-from cali_infra.errors import GuardedChangeError, InterruptedError_, OperationError, RefusedError, UsageError
+from cali_infra.errors import (
+    GuardedChangeError,
+    OperationError,
+    RefusedError,
+    RunInterruptedError,
+    UsageError,
+)
 
 CREATE = ResourceChange("aws_thing.new", Action.CREATE)
 UPDATE = ResourceChange("aws_thing.old", Action.UPDATE)
@@ -71,7 +77,7 @@ class Remembering:
         self.world.note(self.name, "apply")
         self.world.on_apply(self.name)
         if cancel.is_set():
-            raise InterruptedError_("interrupted")
+            raise RunInterruptedError("interrupted")
         if self.name in self.world.failing:
             raise OperationError(f"{self.name} broke", remedy="mend it")
         self.world.applied.add(self.name)

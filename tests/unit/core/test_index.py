@@ -17,7 +17,7 @@ from cali_infra.core.index import READER, WRITER, Index, IndexPlan, IndexWork
 from cali_infra.core.plans import Action
 from cali_infra.core.secrets import OpenSearchSecrets, Secrets
 from cali_infra.core.settings import Settings
-from cali_infra.errors import InterruptedError_, OpenSearchError
+from cali_infra.errors import OpenSearchError, RunInterruptedError
 from cali_infra.sandbox.certificates import Authority
 from cali_infra.sandbox.opensearch.standin import OpenSearchStandIn
 
@@ -211,7 +211,7 @@ def test_an_interrupt_stops_between_two_calls(watch: Watch) -> None:
     stage = work(domain)
     plan = stage.plan(watch)
     cancel.set()
-    with pytest.raises(InterruptedError_):
+    with pytest.raises(RunInterruptedError):
         stage.apply(plan, watch, cancel)
     assert domain.writes == []
 

@@ -14,7 +14,7 @@ from cali_infra.adapters.kubernetes import Kubernetes, ObjectRef
 from cali_infra.core.manifests import MANAGED_BY, ManifestPlan, ManifestWork, tier
 from cali_infra.core.plans import Action
 from cali_infra.core.rollout import wait_for_rollout
-from cali_infra.errors import ConflictError, InterruptedError_, InvalidObjectError, KubernetesError
+from cali_infra.errors import ConflictError, InvalidObjectError, KubernetesError, RunInterruptedError
 from cali_infra.sandbox.kubernetes.controllers import FAIL
 from cali_infra.sandbox.ports import NodeSpec
 
@@ -242,7 +242,7 @@ def test_an_interrupted_apply_is_remembered_and_finished(cluster: Cluster, watch
     stage = work(kubernetes, space(), config_map(), daemon_set())
     cancel = threading.Event()
     cancel.set()
-    with pytest.raises(InterruptedError_):
+    with pytest.raises(RunInterruptedError):
         stage.apply(stage.plan(watch), watch, cancel)
     assert "logging" not in cluster.objects("namespaces")
     nodes(cluster)
@@ -259,7 +259,7 @@ def test_an_unfinished_rollout_is_waited_for_by_the_next_run(cluster: Cluster, w
     plan = stage.plan(watch)
     timer = threading.Timer(0.3, cancel.set)
     timer.start()
-    with pytest.raises(InterruptedError_, match="DaemonSet logging/agent rolls out"):
+    with pytest.raises(RunInterruptedError, match="DaemonSet logging/agent rolls out"):
         stage.apply(plan, watch, cancel)
     timer.join()
     # Nothing of it differs any more, and yet it is not done.

@@ -13,7 +13,7 @@ from cali_infra.adapters.terraform import Terraform
 from cali_infra.adapters.terraform_state import StateResource, StateSnapshot
 from cali_infra.core.progress import Silent
 from cali_infra.core.recovery import Health, Recovery
-from cali_infra.errors import InterruptedError_, OperationError
+from cali_infra.errors import OperationError, RunInterruptedError
 
 FOLDER = Path("/nowhere")
 CLUSTER = StateResource(
@@ -118,7 +118,7 @@ def test_waiting_ends_with_an_interrupt() -> None:
     cancel = Event()
     cancel.set()
 
-    with pytest.raises(InterruptedError_):
+    with pytest.raises(RunInterruptedError):
         repair(Watching(Health.CREATING), CLUSTER, cancel=cancel)
 
 

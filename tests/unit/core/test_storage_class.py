@@ -20,7 +20,7 @@ from cali_infra.core.storage_class import (
     StorageClassWork,
     is_default,
 )
-from cali_infra.errors import InterruptedError_, KubernetesError
+from cali_infra.errors import KubernetesError, RunInterruptedError
 
 if TYPE_CHECKING:
     from conftest import Cluster, Watch
@@ -186,7 +186,7 @@ def test_an_interrupt_before_the_first_write_touches_nothing(
     work = stage(cluster.connect(), ours)
     plan, cancel = work.plan(watch), threading.Event()
     cancel.set()
-    with pytest.raises(InterruptedError_):
+    with pytest.raises(RunInterruptedError):
         work.apply(plan, watch, cancel)
     assert not work.exists()
 
