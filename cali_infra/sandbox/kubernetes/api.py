@@ -136,7 +136,8 @@ class ApiServer:
             fault = self._faults.take(request.method, request.path)
             if fault is not None:
                 return _troubled(request, *fault)
-            if request.path in _OPEN or request.path.startswith(("/livez/", "/readyz/")):
+            path = request.path.rstrip("/")
+            if path in _OPEN or path.startswith(("/livez/", "/readyz/")):
                 response = self._open(request)
             else:
                 who = await self._authenticate(request)
@@ -156,7 +157,7 @@ class ApiServer:
         return response
 
     def _open(self, request: web.BaseRequest) -> web.Response:
-        if request.path != "/version":
+        if request.path.rstrip("/") != "/version":
             return web.Response(text="ok")
         major, minor, *_ = self.version.lstrip("v").split(".")
         return _json(
@@ -258,7 +259,7 @@ class ApiServer:
         if path == "/openapi/v2":
             # kubectl looks here for a kind that version 3 does not have, before it says that there is no
             # such kind. An empty document (swagger "2.0", in protobuf) is the answer: version 3 has all.
-            kind = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+            kind = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
             return web.Response(body=b"\x0a\x032.0", headers={"Content-Type": kind})
         parts = path.split("/")[1:]
         if parts[:2] == ["openapi", "v3"]:

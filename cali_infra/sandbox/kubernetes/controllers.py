@@ -25,6 +25,7 @@ FAIL = "sandbox.cali.dev/fail"
 TICK_SECONDS = 0.005
 _MANAGER = "kube-controller-manager"
 _PROVISIONERS = ("kubernetes.io/aws-ebs", "ebs.csi.aws.com")
+_DRIVER = ("kube-system", "ebs-csi-controller")
 _WAITING = "WaitForFirstConsumer"
 
 
@@ -149,7 +150,8 @@ class Controllers:
                 self._mark_all(*due, namespace=key[0])
         elif plural in ("storageclasses", "pods"):
             self._mark_all("", "persistentvolumeclaims", namespace=key[0])
-        elif plural == "persistentvolumes" and change.kind == "DELETED":
+        elif (plural, *key) == ("deployments", *_DRIVER):
+            self._mark_all("", "pods")
             self._mark_all("", "persistentvolumeclaims")
         if plural == "persistentvolumeclaims" and change.kind == "DELETED":
             self._reclaim(change.obj)
@@ -660,10 +662,7 @@ class Controllers:
         found = self._store.get(self._catalogue.named("storage.k8s.io", "storageclasses"), ("", name))
         if found is None or found["provisioner"] not in _PROVISIONERS:
             return
-        driver = self._store.get(
-            self._catalogue.named("apps", "deployments"), ("kube-system", "ebs-csi-controller")
-        )
-        if driver is None:
+        if self._store.get(self._catalogue.named("apps", "deployments"), _DRIVER) is None:
             self._event(
                 claim,
                 "ExternalProvisioning",

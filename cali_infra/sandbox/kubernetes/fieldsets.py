@@ -181,21 +181,24 @@ def merge(shape: Shape, live: Any, config: Any) -> Any:
 
 
 def _merge_lists(shape: Shape, live: list[Any], config: list[Any]) -> list[Any]:
-    """The configuration's order holds; an item that only the live list has stays after its predecessor."""
+    """The configuration's order holds; an item that only the live list has keeps its place before the next."""
     old, new = _keyed(shape, live, ""), _keyed(shape, config, "")
-    order = [key for key in old if key not in new]
     result: list[Any] = []
-    position = {key: index for index, key in enumerate(old)}
-    waiting = iter(order)
-    pending = next(waiting, None)
-    for key, item in new.items():
-        while pending is not None and key in old and position[pending] < position[key]:
-            result.append(old[pending])
-            pending = next(waiting, None)
-        result.append(merge(shape.element, old[key], item) if key in old else item)
-    while pending is not None:
-        result.append(old[pending])
-        pending = next(waiting, None)
+    taken: set[str] = set()
+    left, right = list(old), list(new)
+    while left or right:
+        if left and (left[0] not in new or left[0] in taken):
+            key = left.pop(0)
+            if key not in taken:
+                result.append(old[key])
+            continue
+        if left and right and left[0] != right[0] and right[0] in old:
+            # Both have it, and the configuration wants another one of both first.
+            left.pop(0)
+            continue
+        key = right.pop(0)
+        taken.add(key)
+        result.append(merge(shape.element, old[key], new[key]) if key in old else new[key])
     return result
 
 
@@ -261,7 +264,7 @@ def abandoned(last: FieldSet, owned: FieldSet) -> FieldSet:
         # A field that was only a parent of owned fields goes when nothing below it is owned any more.
         if kept is None and (_is_member(node) or key.startswith("f:")):
             result[key] = {}
-        elif kept is None or kept:
+        else:
             inner = abandoned(node, kept or {})
             if inner:
                 result[key] = inner

@@ -35,7 +35,7 @@ class Change:
 @dataclass
 class _Shelf:
     objects: dict[Key, Obj] = field(default_factory=dict)
-    history: deque[Change] = field(default_factory=lambda: deque(maxlen=HISTORY))
+    history: deque[Change] = field(default_factory=deque)
     dropped: int = 0
     watchers: set[asyncio.Queue[Change | None]] = field(default_factory=set)
 
@@ -43,8 +43,9 @@ class _Shelf:
 class Store:
     """All objects of a cluster. Used from one event loop only."""
 
-    def __init__(self) -> None:
+    def __init__(self, history: int = HISTORY) -> None:
         self.version = 1000
+        self._limit = history
         self._shelves: dict[tuple[str, str], _Shelf] = {}
         self._dependents: dict[str, set[tuple[str, str, Key]]] = {}
         self._listeners: list[Callable[[Change], None]] = []
@@ -142,9 +143,9 @@ class Store:
             self._dependents.setdefault(uid, set()).add(entry)
 
     def _record(self, shelf: _Shelf, change: Change) -> None:
-        if len(shelf.history) == HISTORY:
-            shelf.dropped = shelf.history[0].version
         shelf.history.append(change)
+        if len(shelf.history) > self._limit:
+            shelf.dropped = shelf.history.popleft().version
         for queue in shelf.watchers:
             queue.put_nowait(change)
         for listener in self._listeners:
