@@ -260,13 +260,14 @@ class _QueryString:
     """The small language of `query_string`: words, "phrases", field:value, wildcards, AND, OR, NOT, brackets."""
 
     _TOKEN = re.compile(
-        r'\s*(\(|\)|AND\b|OR\b|NOT\b|&&|\|\||[+\-!](?=\S)|(?:[\w@.*\-/]+:)?(?:"[^"]*"|\[[^\]]*\]|[^\s()]+))'
+        r'\s*(\(|\)|[\w@.*\-/]+:(?=\()|AND\b|OR\b|NOT\b|&&|\|\||[+\-!](?=\S)|(?:[\w@.*\-/]+:)?(?:"[^"]*"|\[[^\]]*\]|[^\s()]+))'
     )
 
     def __init__(self, compiler: Compiler, fields: Sequence[str], every: bool) -> None:
         self._compiler = compiler
         self._fields = fields
         self._every = every
+        self._scope = ""
         self._tokens: list[str] = []
         self._at = 0
 
@@ -309,6 +310,11 @@ class _QueryString:
     def _factor(self) -> Predicate:
         word = self._peek()
         self._at += 1
+        if word.endswith(":") and self._peek() == "(":
+            outer, self._scope = self._scope, word[:-1]
+            inner = self._factor()
+            self._scope = outer
+            return inner
         if word in ("NOT", "-", "!"):
             inner = self._factor()
             return lambda document: not inner(document)
@@ -327,7 +333,7 @@ class _QueryString:
         return self._leaf(word)
 
     def _leaf(self, word: str) -> Predicate:
-        field, text = "", word
+        field, text = self._scope, word
         if (colon := re.match(r"([\w@.*\-/]+):(?=.)", word)) is not None:
             field, text = colon[1], word[colon.end() :]
         if text == "*" and field in ("", "*"):
