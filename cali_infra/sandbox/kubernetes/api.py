@@ -183,9 +183,7 @@ class ApiServer:
         if caller is None:
             raise unauthorized()
         groups = tuple(dict.fromkeys((*caller.groups, "system:authenticated")))
-        if caller.is_admin:
-            groups = (*groups, "system:masters")
-        user = User(caller.username, groups, caller.policies, caller.arn)
+        user = User(caller.username, groups, caller.policies, caller.arn, caller.is_admin)
         impersonated = request.headers.get("Impersonate-User")
         if impersonated is None:
             return user

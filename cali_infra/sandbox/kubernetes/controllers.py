@@ -444,7 +444,11 @@ class Controllers:
             self._event(obj, "FailedMount" if why[0] == "ContainerCreating" else "Failed", why[1])
 
     def _scheduled(self, key: Key, obj: Obj, nodes: list[Obj]) -> Obj | None:
-        fitting = [node["metadata"]["name"] for node in nodes if _fits(obj["spec"], node)]
+        fitting = [
+            node["metadata"]["name"]
+            for node in nodes
+            if _fits(obj["spec"], node) and not (node.get("spec") or {}).get("unschedulable")
+        ]
         if not fitting or not self._claims_bound(key, obj):
             return None
         pods = self._store.all(self._catalogue.named("", "pods"))

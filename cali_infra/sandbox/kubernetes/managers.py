@@ -37,6 +37,10 @@ _SERVERS: FieldSet = {
 }
 
 
+# Nobody owns an object's name, and yet its metadata never goes as a whole.
+_NAME: FieldSet = {"f:metadata": {"f:name": {}}}
+
+
 @dataclass(frozen=True)
 class Manager:
     """A field manager: one of these owns one set. `operation` is Apply or Update."""
@@ -123,7 +127,7 @@ def apply(
     last = owners.get(manager, Entry({}, "")).fields
     others = {other: entry for other, entry in owners.items() if other != manager}
     merged = fieldsets.merge(shape, live, config)
-    owned = wanted
+    owned = fieldsets.union(wanted, _NAME)
     for entry in others.values():
         owned = fieldsets.union(owned, entry.fields)
     stale = fieldsets.abandoned(last, owned)

@@ -117,6 +117,14 @@ def test_everybody_may_ask_what_he_may_do(cluster: Cluster) -> None:
     assert review(cluster.client(), verb="*", resource="*", group="*")["allowed"] is True
 
 
+def test_rights_from_access_policies_are_not_listed(cluster: Cluster) -> None:
+    """As on EKS: `kubectl auth can-i --list` shows RBAC alone."""
+    path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+    said = cluster.client()("POST", path, {"spec": {"namespace": "default"}}).body
+
+    assert said["status"]["resourceRules"] == []
+
+
 def test_everybody_may_ask_who_he_is(cluster: Cluster) -> None:
     said = cluster.client("view")("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", {}).body
 

@@ -106,6 +106,18 @@ def test_what_is_no_longer_applied_goes(api: Client) -> None:
     assert "data" not in api.apply(CONFIG_MAP, config_map()).body
 
 
+def test_the_last_label_goes_alone(api: Client) -> None:
+    labelled = config_map(a="1")
+    labelled["metadata"]["labels"] = {"team": "sre"}
+    before = api.apply(CONFIG_MAP, labelled).body
+
+    after = api.apply(CONFIG_MAP, config_map(a="1"))
+
+    assert after.status == 200
+    assert "labels" not in after.body["metadata"]
+    assert after.body["metadata"]["uid"] == before["metadata"]["uid"]
+
+
 def test_what_others_set_stays(api: Client) -> None:
     api.apply(CONFIG_MAP, config_map(a="1"))
     api.merge(CONFIG_MAP, {"data": {"z": "9"}, "metadata": {"labels": {"team": "sre"}}})

@@ -182,6 +182,17 @@ class TestOtherWorkloads:
 
         eventually(status(api, path, replicas=1, readyReplicas=1))
 
+    def test_a_cordoned_node_gets_no_new_pod(
+        self, cluster: Cluster, api: Client, eventually: Eventually
+    ) -> None:
+        cluster.nodes(2)
+        api.merge("/api/v1/nodes/ip-10-40-0-0.ec2.internal", {"spec": {"unschedulable": True}})
+
+        api("POST", f"{APPS}/deployments", workload("Deployment", replicas=2))
+
+        eventually(status(api, f"{APPS}/deployments/agent", readyReplicas=2))
+        assert {pod["spec"]["nodeName"] for pod in pods(api)} == {"ip-10-40-0-1.ec2.internal"}
+
     def test_a_new_template_leaves_an_empty_replica_set_behind(
         self, cluster: Cluster, api: Client, eventually: Eventually
     ) -> None:
