@@ -16,10 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
 from aiohttp import web
 
-from cali_infra.sandbox.kubernetes import patches, protobuf
+from cali_infra.sandbox.kubernetes import patches, requests, reviews, subresources
 from cali_infra.sandbox.kubernetes.authorization import (
     Action,
     Authorizer,
@@ -33,19 +32,19 @@ from cali_infra.sandbox.kubernetes.errors import (
     Cause,
     Obj,
     bad_request,
-    expired,
     invalid,
     method_not_allowed,
     no_such_path,
     not_modelled,
     unauthorized,
-    unsupported_value,
 )
 from cali_infra.sandbox.kubernetes.faults import CUT, Faults
-from cali_infra.sandbox.kubernetes.registry import Clock, Deletion, Options, Registry
+from cali_infra.sandbox.kubernetes.registry import Clock, Options, Registry
+from cali_infra.sandbox.kubernetes.requests import Target
 from cali_infra.sandbox.kubernetes.selectors import Predicate, field_selector, label_selector
-from cali_infra.sandbox.kubernetes.store import Change, Key, Store
+from cali_infra.sandbox.kubernetes.store import Key, Store
 from cali_infra.sandbox.kubernetes.tables import table
+from cali_infra.sandbox.kubernetes.watches import Watch
 from cali_infra.sandbox.ports import Authenticator
 
 _log = logging.getLogger(__name__)
@@ -74,7 +73,6 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "Service": ("spec.clusterIP", "spec.type"),
     "CertificateSigningRequest": ("spec.signerName",),
 }  # fmt: skip
-BOOKMARK_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -86,18 +84,6 @@ class Recorded:
     query: Mapping[str, str]
     user: str
     status: int
-
-
-@dataclass(frozen=True)
-class _Target:
-    """A path below /api or /apis, taken apart."""
-
-    group: str
-    version: str
-    namespace: str
-    plural: str
-    name: str
-    subresource: str
 
 
 class ApiServer:
@@ -196,7 +182,7 @@ class ApiServer:
         document = self._discovery(request)
         if document is not None:
             return document
-        target = _target(request.path)
+        target = requests.target(request.path)
         if target is None:
             action = Action(request.method.lower(), path=request.path)
             self._authorizer.demand(user, action)
@@ -206,13 +192,18 @@ class ApiServer:
             raise no_such_path()
         query = request.query
         watching = query.get("watch", "").lower() in ("true", "1")
-        verb = _verb(request.method, target, watching)
+        verb = requests.verb(request.method, target, watching)
         self._authorizer.demand(
             user,
             Action(verb, target.group, target.plural, target.subresource, target.namespace, target.name),
         )
         if resource.is_review:
-            return _json(await self._review(request, resource, target, user), 201)
+            return _json(
+                reviews.answer(
+                    self._authorizer, resource, await requests.body(request), target.namespace, user
+                ),
+                201,
+            )
         if target.subresource and target.subresource not in resource.subresources:
             if target.subresource in (
                 "exec",
@@ -231,13 +222,20 @@ class ApiServer:
         if verb not in (*resource.verbs, "get", "patch", "update") and not target.subresource:
             raise method_not_allowed()
         if verb == "watch":
-            return await self._watch(request, resource, target)
+            selected = self._selected(request, resource, target)
+            return await Watch(request, self._store, resource, selected, self._clock).run(target.namespace)
         if verb == "list":
             return self._list(request, resource, target)
         if verb == "deletecollection":
             return await self._delete_collection(request, resource, target)
-        if target.subresource in ("log", "scale", "eviction"):
-            return await self._subresource(request, resource, target, verb)
+        if target.subresource == "log":
+            pod = self._registry.get(resource, (target.namespace, target.name))
+            text = subresources.log(request, pod, self.logs)
+            return web.Response(text=text, content_type="text/plain")
+        if target.subresource == "scale":
+            return _json(await subresources.scale(request, self._registry, resource, target))
+        if target.subresource == "eviction":
+            return _json(await subresources.evict(request, self._registry, resource, target), 201)
         return await self._object(request, resource, target, verb)
 
     def _discovery(self, request: web.BaseRequest) -> web.Response | None:
@@ -282,13 +280,13 @@ class ApiServer:
         return _json(document)
 
     async def _object(
-        self, request: web.BaseRequest, resource: Resource, target: _Target, verb: str
+        self, request: web.BaseRequest, resource: Resource, target: Target, verb: str
     ) -> web.Response:
         key: Key = (target.namespace, target.name)
         if verb == "get":
             return self._rendered(request, resource, self._registry.get(resource, key))
         if verb == "delete":
-            deletion = _deletion(request, await _body(request))
+            deletion = requests.deletion(request, await requests.body(request))
             last, gone = self._registry.delete(resource, key, deletion)
             if not gone or resource.kind == "Pod":
                 return _json(last)
@@ -304,17 +302,19 @@ class ApiServer:
                     "details": details,
                 }
             )
-        options = _options(request)
+        options = requests.options(request)
         status = 200
         if verb == "create":
             if target.name:
                 raise method_not_allowed()
             obj, status = (
-                self._registry.create(resource, target.namespace, await _body(request), options),
+                self._registry.create(resource, target.namespace, await requests.body(request), options),
                 201,
             )
         elif verb == "update":
-            obj = self._registry.replace(resource, key, await _body(request), options, target.subresource)
+            obj = self._registry.replace(
+                resource, key, await requests.body(request), options, target.subresource
+            )
         else:
             obj, status = await self._patched(request, resource, key, options, target.subresource)
         return self._rendered(request, resource, obj, status, options.warnings)
@@ -330,7 +330,7 @@ class ApiServer:
                 "the body of the request was in an unknown format - accepted media types include: "
                 + ", ".join(_PATCHES),
             )
-        body = await _body(request)
+        body = await requests.body(request)
         if kind == "application/apply-patch+yaml":
             if not request.query.get("fieldManager"):
                 cause = Cause(
@@ -357,13 +357,13 @@ class ApiServer:
         status: int = 200,
         warnings: list[str] | None = None,
     ) -> web.Response:
-        if _wants_table(request):
+        if requests.wants_table(request):
             metadata = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
             return _json(table(resource.kind, [obj], metadata, self._clock()), status)
         headers = {"Warning": ", ".join(f"299 - {json.dumps(text)}" for text in warnings)} if warnings else {}
         return _json(obj, status, headers)
 
-    def _selected(self, request: web.BaseRequest, resource: Resource, target: _Target) -> Predicate:
+    def _selected(self, request: web.BaseRequest, resource: Resource, target: Target) -> Predicate:
         tests: list[Predicate] = []
         if text := request.query.get("labelSelector"):
             tests.append(label_selector(text))
@@ -376,12 +376,12 @@ class ApiServer:
             tests.append(lambda obj: obj["metadata"]["name"] == target.name)
         return lambda obj: all(test(obj) for test in tests)
 
-    def _list(self, request: web.BaseRequest, resource: Resource, target: _Target) -> web.Response:
+    def _list(self, request: web.BaseRequest, resource: Resource, target: Target) -> web.Response:
         selected = self._selected(request, resource, target)
         objects = [obj for obj in self._store.all(resource, target.namespace) if selected(obj)]
         metadata: Obj = {"resourceVersion": str(self._store.version)}
         limit = int(request.query.get("limit") or 0)
-        start = _continued(request.query.get("continue", ""))
+        start = requests.continued(request.query.get("continue", ""))
         if start is not None:
             objects = [obj for obj in objects if _key(obj) > start]
         if limit and len(objects) > limit:
@@ -389,7 +389,7 @@ class ApiServer:
             objects = objects[:limit]
             token = json.dumps({"v": "meta.k8s.io/v1", "start": _key(objects[-1])})
             metadata["continue"] = base64.urlsafe_b64encode(token.encode()).decode()
-        if _wants_table(request):
+        if requests.wants_table(request):
             return _json(table(resource.kind, objects, metadata, self._clock()))
         # As on a real server, the items of a list of a built-in kind do not repeat what they are.
         items = [
@@ -405,9 +405,9 @@ class ApiServer:
         )
 
     async def _delete_collection(
-        self, request: web.BaseRequest, resource: Resource, target: _Target
+        self, request: web.BaseRequest, resource: Resource, target: Target
     ) -> web.Response:
-        deletion = _deletion(request, await _body(request))
+        deletion = requests.deletion(request, await requests.body(request))
         selected = self._selected(request, resource, target)
         items = []
         for obj in self._store.all(resource, target.namespace):
@@ -421,165 +421,6 @@ class ApiServer:
                 "items": items,
             }
         )
-
-    async def _watch(
-        self, request: web.BaseRequest, resource: Resource, target: _Target
-    ) -> web.StreamResponse:
-        query = request.query
-        selected = self._selected(request, resource, target)
-        version = query.get("resourceVersion", "")
-        initial = query.get("sendInitialEvents", "").lower() == "true"
-        bookmarks = query.get("allowWatchBookmarks", "").lower() in ("true", "1")
-        first: list[Obj] = []
-        if version in ("", "0") or initial:
-            objects = [obj for obj in self._store.all(resource, target.namespace) if selected(obj)]
-            first = [{"type": "ADDED", "object": obj} for obj in objects]
-            if initial and bookmarks:
-                first.append(_bookmark(resource, self._store.version, ends_initial=True))
-        else:
-            if not version.isdigit():
-                raise bad_request(f"Invalid value: {json.dumps(version)}: strconv.ParseUint: invalid syntax")
-            try:
-                past = self._store.since(resource, int(version))
-            except ApiError as error:
-                if error.code != 410:
-                    raise
-                first, past = [{"type": "ERROR", "object": expired(error.message).status()}], []
-            first += [event for change in past if (event := _event(change, selected)) is not None]
-        queue = self._store.subscribe(resource)
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        response.enable_chunked_encoding()
-        deadline = asyncio.get_running_loop().time() + float(query.get("timeoutSeconds") or 1800)
-        try:
-            await response.prepare(request)
-            for event in first:
-                await response.write(self._line(request, resource, event))
-            if first and first[-1]["type"] == "ERROR":
-                return response
-            await self._follow(request, resource, response, queue, selected, deadline, bookmarks)
-        except (ConnectionResetError, asyncio.CancelledError):
-            pass
-        finally:
-            self._store.unsubscribe(resource, queue)
-        return response
-
-    async def _follow(
-        self,
-        request: web.BaseRequest,
-        resource: Resource,
-        response: web.StreamResponse,
-        queue: asyncio.Queue[Change | None],
-        selected: Predicate,
-        deadline: float,
-        bookmarks: bool,
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        while (left := deadline - loop.time()) > 0:
-            try:
-                change = await asyncio.wait_for(queue.get(), min(left, BOOKMARK_SECONDS))
-            except TimeoutError:
-                if bookmarks:
-                    event = _bookmark(resource, self._store.version)
-                    await response.write(self._line(request, resource, event))
-                continue
-            if change is None:
-                return
-            found = _event(change, selected)
-            if found is not None:
-                await response.write(self._line(request, resource, found))
-
-    def _line(self, request: web.BaseRequest, resource: Resource, event: Obj) -> bytes:
-        if _wants_table(request) and event["type"] not in ("ERROR", "BOOKMARK"):
-            metadata = {"resourceVersion": event["object"]["metadata"]["resourceVersion"]}
-            shown = table(resource.kind, [event["object"]], metadata, self._clock())
-            event = {"type": event["type"], "object": shown}
-        return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-    async def _subresource(
-        self, request: web.BaseRequest, resource: Resource, target: _Target, verb: str
-    ) -> web.Response:
-        key: Key = (target.namespace, target.name)
-        if target.subresource == "log":
-            return self._log(request, resource, key)
-        if target.subresource == "eviction":
-            if verb != "create":
-                raise method_not_allowed()
-            self._registry.delete(resource, key, Deletion(dry_run=_options(request).dry_run))
-            return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, 201)
-        live = self._registry.get(resource, key)
-        if verb == "get":
-            return _json(_scale(live))
-        options, body = _options(request), await _body(request)
-        if verb == "patch":
-            if request.content_type not in _PATCHES[1:3]:
-                raise not_modelled(f"{request.content_type} on {target.plural}/scale")
-            body = patches.merge_patch(_scale(live), body)
-        replicas = (body.get("spec") or {}).get("replicas", 0) if isinstance(body, dict) else None
-        if not isinstance(replicas, int) or replicas < 0:
-            raise bad_request("a Scale needs spec.replicas, a number that is not negative")
-        version = (body.get("metadata") or {}).get("resourceVersion")
-        changed = self._registry.patch(
-            resource,
-            key,
-            lambda obj: {
-                **obj,
-                "metadata": {**obj["metadata"], **({"resourceVersion": version} if version else {})},
-                "spec": {**obj["spec"], "replicas": replicas},
-            },
-            options,
-        )
-        return _json(_scale(changed))
-
-    def _log(self, request: web.BaseRequest, resource: Resource, key: Key) -> web.Response:
-        pod = self._registry.get(resource, key)
-        names = [item["name"] for item in pod["spec"].get("containers", ())]
-        container = request.query.get("container", "")
-        if not container:
-            if len(names) > 1:
-                raise bad_request(
-                    f"a container name must be specified for pod {key[1]}, choose one of: [{' '.join(names)}]"
-                )
-            container = names[0]
-        initial = [item["name"] for item in pod["spec"].get("initContainers", ())]
-        if container not in (*names, *initial):
-            raise bad_request(f"container {container} is not valid for pod {key[1]}")
-        for item in pod.get("status", {}).get("containerStatuses", ()):
-            waiting = item.get("state", {}).get("waiting")
-            if item["name"] == container and waiting and waiting.get("reason") != "CrashLoopBackOff":
-                raise bad_request(
-                    f'container "{container}" in pod "{key[1]}" is waiting to start: {waiting["reason"]}'
-                )
-        text = self.logs.get((key[0], key[1], container), "")
-        if lines := request.query.get("tailLines"):
-            kept = text.splitlines(keepends=True)
-            text = "".join(kept[len(kept) - min(int(lines), len(kept)) :])
-        return web.Response(text=text, content_type="text/plain")
-
-    async def _review(self, request: web.BaseRequest, resource: Resource, target: _Target, user: User) -> Obj:
-        body = await _body(request)
-        review: Obj = dict(body) if isinstance(body, dict) else {}
-        review |= {"apiVersion": resource.api_version, "kind": resource.kind}
-        review["metadata"] = {"creationTimestamp": None, **(review.get("metadata") or {})}
-        spec = review.get("spec") or {}
-        if resource.plural == "selfsubjectreviews":
-            info: Obj = {"username": user.name, "groups": list(user.groups)}
-            if user.arn:
-                info["extra"] = {"arn": [user.arn], "canonicalArn": [user.arn]}
-            review["status"] = {"userInfo": info}
-        elif resource.plural == "selfsubjectrulesreviews":
-            rules = self._authorizer.rules_for(user, spec.get("namespace", ""))
-            review["status"] = {
-                "resourceRules": [rule for rule in rules if "resources" in rule],
-                "nonResourceRules": [rule for rule in rules if "nonResourceURLs" in rule],
-                "incomplete": False,
-            }
-        else:
-            if resource.plural != "selfsubjectaccessreviews":
-                user = service_account_user(spec.get("user", ""))
-                if spec.get("groups"):
-                    user = replace(user, groups=tuple(spec["groups"]))
-            review["status"] = self._judgement(user, spec, target.namespace)
-        return review
 
     def _judgement(self, user: User, spec: Obj, namespace: str) -> Obj:
         attributes = spec.get("resourceAttributes")
@@ -631,156 +472,5 @@ def _troubled(request: web.BaseRequest, status: int, retry_after: int) -> web.Re
     return _json(error.status(), status, headers)
 
 
-def _target(path: str) -> _Target | None:
-    parts = path.strip("/").split("/")
-    if parts[0] == "api" and len(parts) > 2:
-        group, version, rest = "", parts[1], parts[2:]
-    elif parts[0] == "apis" and len(parts) > 3:
-        group, version, rest = parts[1], parts[2], parts[3:]
-    else:
-        return None
-    if rest[0] == "watch":
-        raise not_modelled("the deprecated watch paths (use ?watch=true)")
-    namespace = ""
-    # `namespaces/NAME` and its subresources are the namespace itself; anything longer is inside of it.
-    if (
-        rest[0] == "namespaces"
-        and len(rest) > 2
-        and not (len(rest) == 3 and rest[2] in ("status", "finalize"))
-    ):
-        namespace, rest = rest[1], rest[2:]
-    if len(rest) > 3:
-        raise not_modelled("/".join(parts))
-    plural, name, subresource = (*rest, "", "")[:3]
-    return _Target(group, version, namespace, plural, name, subresource)
-
-
-def _verb(method: str, target: _Target, watching: bool) -> str:
-    if method in ("GET", "HEAD"):
-        if watching:
-            return "watch"
-        return "get" if target.name else "list"
-    verbs = {"POST": "create", "PUT": "update", "PATCH": "patch"}
-    if method in verbs:
-        return verbs[method]
-    if method == "DELETE":
-        return "delete" if target.name else "deletecollection"
-    raise method_not_allowed()
-
-
-async def _body(request: web.BaseRequest) -> Any:
-    """The request's body as plain data; JSON or YAML, None when there is none."""
-    raw = await request.read()
-    if not raw:
-        return None
-    if request.content_type == "application/vnd.kubernetes.protobuf":
-        return protobuf.decode(raw)
-    if "cbor" in request.content_type:
-        raise ApiError(
-            415, "UnsupportedMediaType", f"{request.content_type} is not read here; send application/json"
-        )
-    try:
-        return json.loads(raw)
-    except ValueError as error:
-        if "yaml" not in request.content_type:
-            raise bad_request(f"the object provided is unrecognized: {error}") from error
-    try:
-        return yaml.safe_load(raw)
-    except yaml.YAMLError as error:
-        raise bad_request(f"error decoding YAML: {error}") from error
-
-
-def _dry_run(values: list[str], kind: str) -> bool:
-    for value in values:
-        if value != "All":
-            cause = unsupported_value("dryRun", [value], ["All"])
-            raise invalid("meta.k8s.io", kind, "", [cause])
-    return bool(values)
-
-
-def _options(request: web.BaseRequest) -> Options:
-    query = request.query
-    agent = request.headers.get("User-Agent", "").split("/")[0]
-    directive = query.get("fieldValidation") or "Warn"
-    if directive not in ("Strict", "Warn", "Ignore"):
-        cause = unsupported_value("fieldValidation", directive, ["Ignore", "Strict", "Warn"])
-        raise invalid("meta.k8s.io", "PatchOptions", "", [cause])
-    return Options(
-        manager=query.get("fieldManager") or agent or "unknown",
-        dry_run=_dry_run(query.getall("dryRun", []), "PatchOptions"),
-        validation=directive,
-        force=query.get("force", "").lower() == "true",
-    )
-
-
-def _deletion(request: web.BaseRequest, body: Any) -> Deletion:
-    options: Obj = body if isinstance(body, dict) else {}
-    query = request.query
-    policy = options.get("propagationPolicy") or query.get("propagationPolicy") or "Background"
-    if policy not in ("Background", "Foreground", "Orphan"):
-        cause = unsupported_value("propagationPolicy", policy, ["Foreground", "Background", "Orphan"])
-        raise invalid("meta.k8s.io", "DeleteOptions", "", [cause])
-    if options.get("orphanDependents") or query.get("orphanDependents", "").lower() == "true":
-        policy = "Orphan"
-    preconditions = options.get("preconditions") or {}
-    return Deletion(
-        policy=policy,
-        uid=preconditions.get("uid", ""),
-        resource_version=preconditions.get("resourceVersion", ""),
-        dry_run=_dry_run(options.get("dryRun") or list(query.getall("dryRun", [])), "DeleteOptions"),
-    )
-
-
-def _wants_table(request: web.BaseRequest) -> bool:
-    return "as=Table" in request.headers.get("Accept", "")
-
-
 def _key(obj: Obj) -> Key:
     return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
-
-
-def _continued(token: str) -> Key | None:
-    if not token:
-        return None
-    try:
-        start = json.loads(base64.urlsafe_b64decode(token))["start"]
-        return str(start[0]), str(start[1])
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise bad_request("continue key is not valid") from error
-
-
-def _event(change: Change, selected: Predicate) -> Obj | None:
-    """What a watcher with this selector sees of a change: objects may move into and out of its view."""
-    now = change.kind != "DELETED" and selected(change.obj)
-    was = change.before is not None and selected(change.before)
-    if now:
-        return {"type": "MODIFIED" if was else "ADDED", "object": change.obj}
-    return {"type": "DELETED", "object": change.obj} if was else None
-
-
-def _bookmark(resource: Resource, version: int, *, ends_initial: bool = False) -> Obj:
-    metadata: Obj = {"resourceVersion": str(version), "creationTimestamp": None}
-    if ends_initial:
-        metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
-    obj = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
-    return {"type": "BOOKMARK", "object": obj}
-
-
-def _scale(obj: Obj) -> Obj:
-    selector = obj.get("spec", {}).get("selector") or {}
-    labels = selector.get("matchLabels") or {}
-    metadata = {
-        key: obj["metadata"][key]
-        for key in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-        if key in obj["metadata"]
-    }
-    return {
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
-        "metadata": metadata,
-        "spec": {"replicas": obj.get("spec", {}).get("replicas", 0)},
-        "status": {
-            "replicas": obj.get("status", {}).get("replicas", 0),
-            "selector": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
-        },
-    }

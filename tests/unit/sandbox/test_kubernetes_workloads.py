@@ -127,6 +127,13 @@ class TestWhyNotReady:
         eventually(lambda: self.waiting(api) == ["CreateContainerConfigError"])
 
         api("POST", f"{NAMESPACE}/secrets", {"metadata": {"name": "password"}})
+        eventually(
+            lambda: (
+                "couldn't find key p in Secret default/password"
+                in str(api("GET", f"{NAMESPACE}/events").body["items"])
+            )
+        )
+        api.merge(f"{NAMESPACE}/secrets/password", {"stringData": {"p": "x"}})
 
         eventually(status(api, f"{APPS}/daemonsets/agent", numberReady=1))
 
@@ -303,3 +310,4 @@ def test_a_pods_log_is_what_was_recorded(cluster: Cluster, api: Client, eventual
     assert api("GET", f"{NAMESPACE}/pods/one/log").body == "first\nsecond\n"
     assert api("GET", f"{NAMESPACE}/pods/one/log", tailLines="1").body == "second\n"
     assert api("GET", f"{NAMESPACE}/pods/one/log", container="x").status == 400
+    assert "previous terminated" in api("GET", f"{NAMESPACE}/pods/one/log", previous="true").message

@@ -1,0 +1,96 @@
+"""Claims and volumes: what the EBS CSI driver does, as long as the cluster has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cali_infra.sandbox.kubernetes.errors import Obj
+from cali_infra.sandbox.kubernetes.registry import Options
+from cali_infra.sandbox.kubernetes.state import MANAGER, State, claim_names, key_of
+from cali_infra.sandbox.kubernetes.store import Key
+
+DRIVER = ("kube-system", "ebs-csi-controller")
+_PROVISIONERS = ("kubernetes.io/aws-ebs", "ebs.csi.aws.com")
+_WAITING = "WaitForFirstConsumer"
+
+
+class Volumes:
+    """The binder and the provisioner of one cluster; `mark` makes an object due to be looked at."""
+
+    def __init__(self, state: State, mark: Callable[[str, str, Key], None]) -> None:
+        self._state = state
+        self._mark = mark
+
+    def claim(self, key: Key, obj: Obj) -> None:
+        """Binds a claim, or wakes the pods that it waits for."""
+        if obj["spec"].get("volumeName"):
+            return
+        name = obj["spec"].get("storageClassName", "")
+        found = self._state.find("storage.k8s.io", "storageclasses", "", name)
+        if found is None:
+            return
+        if found.get("volumeBindingMode") != _WAITING:
+            self.bind(obj)
+            return
+        for pod in self._state.store.all(self._state.resource("", "pods"), key[0]):
+            if key[1] in claim_names(pod) and not pod["spec"].get("nodeName"):
+                self._mark("", "pods", key_of(pod))
+
+    def bind(self, claim: Obj) -> None:
+        """Makes a volume for a claim, when its class names a provisioner that the cluster has."""
+        metadata, spec = claim["metadata"], claim["spec"]
+        name = spec.get("storageClassName", "")
+        found = self._state.find("storage.k8s.io", "storageclasses", "", name)
+        if found is None or found["provisioner"] not in _PROVISIONERS:
+            return
+        if self._state.find("apps", "deployments", *DRIVER) is None:
+            self._state.event(
+                claim,
+                "ExternalProvisioning",
+                "Waiting for a volume to be created either by the external provisioner 'ebs.csi.aws.com' or "
+                "manually by the system administrator.",
+            )
+            return
+        size = spec["resources"]["requests"]["storage"]
+        volume = f"pvc-{metadata['uid']}"
+        body = {
+            "metadata": {
+                "name": volume,
+                "annotations": {"pv.kubernetes.io/provisioned-by": "ebs.csi.aws.com"},
+            },
+            "spec": {
+                "accessModes": spec["accessModes"],
+                "capacity": {"storage": size},
+                "claimRef": {
+                    "apiVersion": "v1",
+                    "kind": "PersistentVolumeClaim",
+                    "name": metadata["name"],
+                    "namespace": metadata["namespace"],
+                    "uid": metadata["uid"],
+                },
+                "csi": {
+                    "driver": "ebs.csi.aws.com",
+                    "volumeHandle": f"vol-{metadata['uid'].replace('-', '')[:17]}",
+                },
+                "persistentVolumeReclaimPolicy": found.get("reclaimPolicy", "Delete"),
+                "storageClassName": name,
+            },
+        }
+        volumes = self._state.resource("", "persistentvolumes")
+        self._state.registry.create(volumes, "", body, Options(MANAGER))
+        self._state.registry.write_status(volumes, ("", volume), {"phase": "Bound"}, MANAGER)
+        claims, key = self._state.resource("", "persistentvolumeclaims"), key_of(claim)
+        self._state.store.put(claims, key, {**claim, "spec": {**spec, "volumeName": volume}})
+        status = {"phase": "Bound", "accessModes": spec["accessModes"], "capacity": {"storage": size}}
+        self._state.registry.write_status(claims, key, status, MANAGER)
+
+    def reclaim(self, claim: Obj) -> None:
+        """A claim is gone: its volume goes too, or is released, as its class said."""
+        resource = self._state.resource("", "persistentvolumes")
+        volume = self._state.store.get(resource, ("", claim["spec"].get("volumeName", "")))
+        if volume is None:
+            return
+        if volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete":
+            self._state.store.drop(resource, key_of(volume))
+        else:
+            self._state.registry.write_status(resource, key_of(volume), {"phase": "Released"}, MANAGER)

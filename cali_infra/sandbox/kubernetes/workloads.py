@@ -1,0 +1,260 @@
+"""Workloads: DaemonSets, Deployments, ReplicaSets, StatefulSets and Jobs get their pods and their status.
+
+A new template replaces the old pods at once; a rollout's pace is not modelled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from cali_infra.sandbox.kubernetes.errors import Obj
+from cali_infra.sandbox.kubernetes.pods import FAIL
+from cali_infra.sandbox.kubernetes.registry import Deletion, Options
+from cali_infra.sandbox.kubernetes.state import MANAGER, State, fits, is_ready, key_of, labels_of
+from cali_infra.sandbox.kubernetes.store import Key
+
+
+class Workloads:
+    """The controllers of everything that has a pod template."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def daemon_set(self, key: Key, obj: Obj) -> None:
+        """One pod on each node that the template allows."""
+        template = obj["spec"]["template"]
+        generation = _hash(template)
+        nodes = [
+            node["metadata"]["name"]
+            for node in self._state.store.all(self._state.resource("", "nodes"))
+            if fits(template["spec"], node)
+        ]
+        keep = obj["spec"]["updateStrategy"].get("type") == "OnDelete"
+        pods = {}
+        for pod in self._state.pods_of(obj):
+            current = pod["metadata"]["labels"].get("controller-revision-hash") == generation
+            node = pod["spec"].get("nodeName", "")
+            if node not in nodes or node in pods or not (current or keep):
+                self._state.registry.delete(self._state.resource("", "pods"), key_of(pod), Deletion())
+            else:
+                pods[node] = pod
+        labels = {"controller-revision-hash": generation, "pod-template-generation": str(_generation(obj))}
+        for node in nodes:
+            if node not in pods:
+                made = self._new_pod(obj, template, labels, {"nodeName": node})
+                if made is not None:
+                    pods[node] = made
+        ready = sum(1 for pod in pods.values() if is_ready(pod))
+        updated = sum(
+            1
+            for pod in pods.values()
+            if pod["metadata"]["labels"].get("controller-revision-hash") == generation
+        )
+        status: Obj = {
+            "currentNumberScheduled": len(pods),
+            "desiredNumberScheduled": len(nodes),
+            "numberMisscheduled": 0,
+            "numberReady": ready,
+            "observedGeneration": _generation(obj),
+            "updatedNumberScheduled": updated,
+        }
+        if ready:
+            status["numberAvailable"] = ready
+        if ready < len(nodes):
+            status["numberUnavailable"] = len(nodes) - ready
+        self._state.registry.write_status(self._state.resource("apps", "daemonsets"), key, status, MANAGER)
+
+    def deployment(self, key: Key, obj: Obj) -> None:
+        """One ReplicaSet at full size for the present template, the others empty."""
+        resource = self._state.resource("apps", "replicasets")
+        template, replicas = obj["spec"]["template"], obj["spec"].get("replicas", 1)
+        label = _hash(template)
+        sets = self._state.owned(resource, obj)
+        current = next((item for item in sets if labels_of(item).get("pod-template-hash") == label), None)
+        if current is None:
+            self._state.create_owned(resource, obj, f"{key[1]}-{label}", self._replica_set_of(obj, label))
+        for item in sets:
+            wanted = replicas if item is current else 0
+            if item["spec"].get("replicas") != wanted:
+                self._state.registry.patch(
+                    resource,
+                    key_of(item),
+                    _with_replicas(wanted),
+                    Options(MANAGER),
+                )
+        sets = self._state.owned(resource, obj)
+        counts = {
+            name: sum(item.get("status", {}).get(name, 0) for item in sets)
+            for name in ("replicas", "readyReplicas", "availableReplicas")
+        }
+        updated = sum(
+            item.get("status", {}).get("replicas", 0)
+            for item in sets
+            if labels_of(item).get("pod-template-hash") == label
+        )
+        available = counts["availableReplicas"] >= replicas
+        status: Obj = {"observedGeneration": _generation(obj), **_without_zeros(counts)}
+        status |= _without_zeros({"updatedReplicas": updated})
+        status |= _without_zeros({"unavailableReplicas": replicas - counts["availableReplicas"]})
+        status["conditions"] = self._state.conditions(
+            obj,
+            (
+                "Available",
+                available,
+                "MinimumReplicasAvailable" if available else "MinimumReplicasUnavailable",
+            ),
+            ("Progressing", True, "NewReplicaSetAvailable" if available else "ReplicaSetUpdated"),
+        )
+        self._state.registry.write_status(self._state.resource("apps", "deployments"), key, status, MANAGER)
+
+    @staticmethod
+    def _replica_set_of(obj: Obj, label: str) -> Obj:
+        template = obj["spec"]["template"]
+        labels = {**(template.get("metadata", {}).get("labels") or {}), "pod-template-hash": label}
+        selector = obj["spec"]["selector"]
+        matched = {**(selector.get("matchLabels") or {}), "pod-template-hash": label}
+        return {
+            "metadata": {"labels": labels},
+            "spec": {
+                "replicas": obj["spec"].get("replicas", 1),
+                "selector": {**selector, "matchLabels": matched},
+                "template": {**template, "metadata": {**template.get("metadata", {}), "labels": labels}},
+            },
+        }
+
+    def replica_set(self, key: Key, obj: Obj) -> None:
+        """As many pods as asked for."""
+        wanted = obj["spec"].get("replicas", 1)
+        pods = self._scaled(obj, wanted, {})
+        ready = sum(1 for pod in pods if is_ready(pod))
+        status = {"observedGeneration": _generation(obj), "replicas": len(pods)}
+        status |= _without_zeros(
+            {"readyReplicas": ready, "availableReplicas": ready, "fullyLabeledReplicas": len(pods)}
+        )
+        self._state.registry.write_status(self._state.resource("apps", "replicasets"), key, status, MANAGER)
+
+    def stateful_set(self, key: Key, obj: Obj) -> None:
+        """Numbered pods with volumes of their own."""
+        template, wanted = obj["spec"]["template"], obj["spec"].get("replicas", 1)
+        revision = f"{key[1]}-{_hash(template)}"
+        resource = self._state.resource("", "pods")
+        pods = {pod["metadata"]["name"]: pod for pod in self._state.pods_of(obj)}
+        names = [f"{key[1]}-{index}" for index in range(wanted)]
+        for name, pod in list(pods.items()):
+            old = labels_of(pod).get("controller-revision-hash") != revision
+            if name not in names or (old and obj["spec"]["updateStrategy"].get("type") != "OnDelete"):
+                self._state.registry.delete(resource, key_of(pod), Deletion())
+                del pods[name]
+        for index, name in enumerate(names):
+            if name in pods:
+                continue
+            claims = self._claims_of(key[0], name, obj["spec"].get("volumeClaimTemplates") or ())
+            labels = {
+                "controller-revision-hash": revision,
+                "statefulset.kubernetes.io/pod-name": name,
+                "apps.kubernetes.io/pod-index": str(index),
+            }
+            volumes = [*(template["spec"].get("volumes") or ()), *claims]
+            extra: Obj = {"hostname": name, **({"volumes": volumes} if volumes else {})}
+            made = self._new_pod(obj, template, labels, extra, name=name)
+            if made is not None:
+                pods[name] = made
+        ready = sum(1 for pod in pods.values() if is_ready(pod))
+        status: Obj = {
+            "observedGeneration": _generation(obj),
+            "replicas": len(pods),
+            "availableReplicas": ready,
+            "currentRevision": revision,
+            "updateRevision": revision,
+            "collisionCount": 0,
+        }
+        status |= _without_zeros(
+            {"readyReplicas": ready, "currentReplicas": len(pods), "updatedReplicas": len(pods)}
+        )
+        self._state.registry.write_status(self._state.resource("apps", "statefulsets"), key, status, MANAGER)
+
+    def job(self, key: Key, obj: Obj) -> None:
+        """Pods that end at once."""
+        status = obj.get("status") or {}
+        if obj["spec"].get("suspend") or status.get("completionTime"):
+            return
+        wanted = obj["spec"].get("completions", 1)
+        pods = self._scaled(obj, wanted, {})
+        done = sum(1 for pod in pods if pod.get("status", {}).get("phase") == "Succeeded")
+        now = self._state.registry.now()
+        status = {"startTime": status.get("startTime", now), "ready": 0, "terminating": 0}
+        status |= _without_zeros({"active": len(pods) - done, "succeeded": done})
+        if done >= wanted:
+            status["completionTime"] = now
+            status["conditions"] = self._state.conditions(
+                obj,
+                ("SuccessCriteriaMet", True, "CompletionsReached"),
+                ("Complete", True, "CompletionsReached"),
+            )
+        self._state.registry.write_status(self._state.resource("batch", "jobs"), key, status, MANAGER)
+
+    def _scaled(self, obj: Obj, wanted: int, labels: Mapping[str, str]) -> list[Obj]:
+        pods = self._state.pods_of(obj)
+        for pod in pods[wanted:]:
+            self._state.registry.delete(self._state.resource("", "pods"), key_of(pod), Deletion())
+        pods = pods[:wanted]
+        while len(pods) < wanted:
+            made = self._new_pod(obj, obj["spec"]["template"], labels, {})
+            if made is None:
+                break
+            pods.append(made)
+        return pods
+
+    def _claims_of(self, namespace: str, pod: str, templates: Iterable[Obj]) -> Iterator[Obj]:
+        resource = self._state.resource("", "persistentvolumeclaims")
+        for template in templates:
+            volume = template["metadata"]["name"]
+            name = f"{volume}-{pod}"
+            if self._state.store.get(resource, (namespace, name)) is None:
+                body = {"metadata": {**template["metadata"], "name": name}, "spec": template["spec"]}
+                self._state.registry.create(resource, namespace, body, Options(MANAGER))
+            yield {"name": volume, "persistentVolumeClaim": {"claimName": name}}
+
+    def _new_pod(
+        self, owner: Obj, template: Obj, labels: Mapping[str, str], extra: Obj, name: str = ""
+    ) -> Obj | None:
+        """A pod of a workload; None, and an event, when its service account is not there."""
+        namespace = owner["metadata"]["namespace"]
+        account = template["spec"].get("serviceAccountName", "default")
+        if self._state.find("", "serviceaccounts", namespace, account) is None:
+            message = (
+                f'Error creating: pods "{owner["metadata"]["name"]}-" is forbidden: error looking up service '
+                f'account {namespace}/{account}: serviceaccount "{account}" not found'
+            )
+            self._state.event(owner, "FailedCreate", message)
+            return None
+        inherited = template.get("metadata") or {}
+        metadata: Obj = {"labels": {**(inherited.get("labels") or {}), **labels}}
+        annotations = dict(inherited.get("annotations") or {})
+        if FAIL in (owner["metadata"].get("annotations") or {}):
+            annotations[FAIL] = owner["metadata"]["annotations"][FAIL]
+        if annotations:
+            metadata["annotations"] = annotations
+        body = {"metadata": metadata, "spec": {**template["spec"], **extra}}
+        return self._state.create_owned(
+            self._state.resource("", "pods"), owner, name or f"{owner['metadata']['name']}-", body
+        )
+
+
+def _generation(obj: Obj) -> int:
+    return int(obj["metadata"].get("generation", 1))
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _with_replicas(count: int) -> Callable[[Obj], Obj]:
+    return lambda live: {**live, "spec": {**live["spec"], "replicas": count}}
+
+
+def _without_zeros(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count > 0}
