@@ -18,6 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
+from cali_infra.sandbox.faults import CUT, Faults
 from cali_infra.sandbox.kubernetes import patches, requests, reviews, subresources
 from cali_infra.sandbox.kubernetes.authorization import (
     Action,
@@ -38,7 +39,6 @@ from cali_infra.sandbox.kubernetes.errors import (
     not_modelled,
     unauthorized,
 )
-from cali_infra.sandbox.kubernetes.faults import CUT, Faults
 from cali_infra.sandbox.kubernetes.registry import Clock, Options, Registry
 from cali_infra.sandbox.kubernetes.requests import Target
 from cali_infra.sandbox.kubernetes.selectors import Predicate, field_selector, label_selector

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cali_infra.sandbox.certificates import Authority, now
+from cali_infra.sandbox.faults import Faults
 from cali_infra.sandbox.kubernetes.api import ApiServer, Recorded
 from cali_infra.sandbox.kubernetes.authorization import Authorizer
 from cali_infra.sandbox.kubernetes.bootstrap import addon_objects, cluster_objects, node_object
 from cali_infra.sandbox.kubernetes.catalogue import Catalogue
 from cali_infra.sandbox.kubernetes.controllers import Controllers
 from cali_infra.sandbox.kubernetes.errors import Obj
-from cali_infra.sandbox.kubernetes.faults import Faults
 from cali_infra.sandbox.kubernetes.registry import Deletion, Options, Registry
 from cali_infra.sandbox.kubernetes.schemas import Schemas
 from cali_infra.sandbox.kubernetes.store import Store

@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import web
 
+from cali_infra.sandbox.faults import CUT, THROTTLE, Faults
 from cali_infra.sandbox.opensearch.errors import (
     Obj,
     PlainError,
@@ -26,17 +28,12 @@ from cali_infra.sandbox.opensearch.errors import (
     not_modelled,
 )
 from cali_infra.sandbox.opensearch.indices import DATA_NODES, Index, Indices, nested_settings
-from cali_infra.sandbox.opensearch.queries import Document
 from cali_infra.sandbox.opensearch.retention import Retention
 from cali_infra.sandbox.opensearch.security import Principal, Security
+from cali_infra.sandbox.opensearch.writing import Writer, operations
 
 _log = logging.getLogger(__name__)
 VERSION = "2.19.0"
-_OPERATIONS = {
-    "index": "indices:data/write/index",
-    "create": "indices:data/write/index",
-    "delete": "indices:data/write/delete",
-}
 Answer = tuple[int, Any]
 
 
@@ -82,15 +79,22 @@ class _Call:
 class Domain:
     """The data and the API of one domain. Runs in one event loop only."""
 
-    def __init__(self, name: str, username: str, password: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, name: str, username: str, password: str, clock: Callable[[], datetime], faults: Faults
+    ) -> None:
+        self._faults = faults
         self.name = name
         self.security = Security(username, password)
         self.retention = Retention(lambda: int(clock().timestamp() * 1000))
         self.indices = Indices(clock, self.retention)
+        self._writer = Writer(self.indices)
         self.recorded: deque[Recorded] = deque(maxlen=5000)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers one request; every failure becomes an error in OpenSearch's shape."""
+        fault = self._faults.take(request.method, request.path)
+        if fault is not None:
+            return _troubled(request, *fault)
         user, headers = "", {}
         status: int
         body: Any
@@ -243,8 +247,6 @@ class Domain:
             raise not_modelled(f"{call.method} {call.path}")
         if call.method in ("GET", "HEAD"):
             call.who.demand(f"{prefix}/get")
-            from fnmatch import fnmatchcase
-
             found = [key for key in sorted(table) if not name or fnmatchcase(key, name)]
             if name and not found and "*" not in name:
                 raise SearchError(
@@ -445,76 +447,16 @@ class Domain:
             }
         if call.method in ("PUT", "POST"):
             operation = "create" if kind == "_create" or call.query.get("op_type") == "create" else "index"
-            item, status = self._written(
+            item, status = self._writer.write(
                 call.who, operation, name, identifier or None, call.body(), raises=True
             )
         elif call.method == "DELETE" and kind == "_doc":
-            item, status = self._written(call.who, "delete", name, identifier, None, raises=True)
+            item, status = self._writer.write(call.who, "delete", name, identifier, None, raises=True)
         else:
             raise not_modelled(f"{call.method} {call.path}")
         if call.query.get("refresh") in ("true", "wait_for"):
             self.indices.refresh([item["_index"]])
         return status, {key: value for key, value in item.items() if key != "status"}
-
-    def _written(
-        self,
-        who: Principal,
-        operation: str,
-        name: str,
-        identifier: str | None,
-        source: Any,
-        *,
-        raises: bool = False,
-    ) -> tuple[Obj, int]:
-        """One write, as an item of a `_bulk` answer; with `raises` a refusal is raised instead."""
-        try:
-            target = self.indices.write_target(name)
-            missing = target not in self.indices.indices
-            # The order in which a domain asks: a missing index is made first, then the shard is written to.
-            if missing and operation != "delete":
-                who.demand_index("indices:admin/create", target)
-            for action in [*([] if raises else ["indices:data/write/bulk[s]"]), _OPERATIONS[operation]]:
-                who.demand_index(action, target)
-            if operation == "delete":
-                return self._deleted(target, identifier or "")
-            if missing:
-                self.indices.create(target, {})
-            document, new = self.indices.write(target, identifier, source, only_new=operation == "create")
-        except SearchError as error:
-            if raises:
-                raise
-            item = {"_index": name, "_id": identifier, "status": error.status, "error": error.error()}
-            return item, error.status
-        return self._result(target, document, "created" if new else "updated"), 201 if new else 200
-
-    def _deleted(self, target: str, identifier: str) -> tuple[Obj, int]:
-        if target not in self.indices.indices:
-            raise index_missing(target)
-        document = self.indices.remove(target, identifier)
-        if document is None:
-            missing = {
-                "_index": target,
-                "_id": identifier,
-                "_version": 1,
-                "result": "not_found",
-                "status": 404,
-            }
-            return {**missing, "_shards": {"total": 2, "successful": 1, "failed": 0}}, 404
-        return self._result(target, document, "deleted"), 200
-
-    def _result(self, target: str, document: Document, result: str) -> Obj:
-        index = self.indices.indices[target]
-        copies = 1 + index.replicas
-        return {
-            "_index": target,
-            "_id": document.identifier,
-            "_version": document.version,
-            "result": result,
-            "_shards": {"total": copies, "successful": min(copies, DATA_NODES), "failed": 0},
-            "_seq_no": document.seq_no,
-            "_primary_term": 1,
-            "status": 201 if result == "created" else 200,
-        }
 
     def _bulk(self, call: _Call) -> Answer:
         if call.method not in ("POST", "PUT"):
@@ -527,8 +469,8 @@ class Domain:
         default = call.parts[0] if call.parts[0] != "_bulk" else ""
         items: list[Obj] = []
         touched = set()
-        for operation, target, identifier, source in _operations(call.raw, default):
-            item, _ = self._written(call.who, operation, target, identifier, source)
+        for operation, target, identifier, source in operations(call.raw, default):
+            item, _ = self._writer.write(call.who, operation, target, identifier, source)
             items.append({operation: item})
             touched.add(item["_index"])
         if call.query.get("refresh") in ("true", "wait_for"):
@@ -556,8 +498,6 @@ class Domain:
         raise not_modelled(f"{call.method} {call.path}")
 
     def _alias_table(self, names: Iterable[str], alias: str) -> Obj:
-        from fnmatch import fnmatchcase
-
         result: Obj = {}
         for name in names:
             aliases = self.indices.indices[name].aliases
@@ -642,46 +582,15 @@ class Domain:
         }
 
 
+def _troubled(request: web.BaseRequest, status: int, retry_after: int) -> web.Response:
+    if status == CUT:
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=503)
+    kind = "rejected_execution_exception" if status == THROTTLE else "cluster_block_exception"
+    error = SearchError(status, kind, f"the sandbox was told to answer {status}")
+    return web.json_response(error.body(), status=status, headers={"Retry-After": str(retry_after)})
+
+
 def _shards(count: int) -> Obj:
     return {"total": count, "successful": count, "skipped": 0, "failed": 0}
-
-
-def _operations(raw: bytes, default: str) -> Iterator[tuple[str, str, str | None, Any]]:
-    """The operations of a `_bulk` body: what, where, id and source. Raises SearchError 400 and 501."""
-    lines = iter(raw.split(b"\n"))
-    number = 0
-    for line in lines:
-        number += 1
-        if not line.strip():
-            continue
-        try:
-            header = json.loads(line)
-            operation, options = next(iter(header.items()))
-            options = dict(options)
-        except (ValueError, StopIteration, AttributeError, TypeError) as error:
-            raise illegal(
-                f"Malformed action/metadata line [{number}], expected START_OBJECT or END_OBJECT"
-            ) from error
-        if operation == "update":
-            raise not_modelled("the bulk operation [update]")
-        if operation not in _OPERATIONS:
-            raise illegal(
-                f"Malformed action/metadata line [{number}], expected field [create], [delete], [index] or "
-                f"[update] but found [{operation}]"
-            )
-        if "_type" in options:
-            raise illegal(f"Action/metadata line [{number}] contains an unknown parameter [_type]")
-        target = options.get("_index") or default
-        if not target:
-            raise SearchError(
-                400, "action_request_validation_exception", "Validation Failed: 1: index is missing;"
-            )
-        source: Any = None
-        if operation != "delete":
-            number += 1
-            try:
-                source = json.loads(next(lines, b""))
-            except ValueError:
-                source = None
-        identifier = options.get("_id")
-        yield operation, target, None if identifier in (None, "") else str(identifier), source

@@ -11,15 +11,20 @@ from collections.abc import Callable
 from datetime import datetime
 
 from cali_infra.sandbox.certificates import Authority, now
+from cali_infra.sandbox.faults import Faults
 from cali_infra.sandbox.opensearch.errors import Obj
 from cali_infra.sandbox.opensearch.server import Domain, Recorded
 from cali_infra.sandbox.serving import Listener, ServerThread
 
 
 class OpenSearchStandIn:
-    """Runs the HTTP side of OpenSearch domains; plain HTTP fails in the TLS handshake."""
+    """Runs the HTTP side of OpenSearch domains; `faults` makes their next requests fail.
+
+    Plain HTTP fails in the TLS handshake.
+    """
 
     def __init__(self, authority: Authority, clock: Callable[[], datetime] = now) -> None:
+        self.faults = Faults()
         self._clock = clock
         self._context = authority.issue().server_context()
         self._thread = ServerThread("opensearch stand-in")
@@ -33,7 +38,7 @@ class OpenSearchStandIn:
         """
         with self._lock:
             if name not in self._domains:
-                domain = Domain(name, username, password, self._clock)
+                domain = Domain(name, username, password, self._clock, self.faults)
                 self._domains[name] = domain, self._thread.serve(domain.handle, self._context)
                 return self._domains[name][1].address
         self.update(name, username, password)

@@ -67,6 +67,16 @@ class TestDoor:
         domains.delete("other")
         domains.delete("other")
 
+    def test_trouble_on_demand(self, domain: Domain, master: SearchClient) -> None:
+        domain.standin.faults.answer(429, path="/_bulk", retry_after=2)
+        domain.standin.faults.cut(path="/_search")
+
+        throttled = master("POST", "/_bulk", [{"index": {"_index": "a"}}, {"a": 1}])
+        assert (throttled.status, throttled.headers["Retry-After"]) == (429, "2")
+        with pytest.raises(urllib3.exceptions.HTTPError):
+            master("GET", "/_search")
+        assert master("GET", "/_search").status == 200
+
     def test_what_is_not_modelled_is_named(self, master: SearchClient) -> None:
         refused = master("GET", "/_nodes/stats")
 
