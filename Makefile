@@ -18,8 +18,9 @@ sandbox: $(READY)
 	$(WITH_MIRROR) $(BIN)/cali --sandbox up --yes
 	$(WITH_MIRROR) $(BIN)/cali --sandbox status
 
+# Two at a time, a file after the other: the sandbox's tests wait for Terraform most of the time.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 unit: $(READY)
 	$(BIN)/python -m pytest tests/unit
