@@ -100,8 +100,12 @@ class TerraformStage:
         return not self.snapshot.empty
 
     def complete(self) -> bool:
-        """Applied at least once to its end: Terraform writes outputs last."""
-        return bool(self.outputs())
+        """Applied at least once to its end: every output that the stack declares has a value.
+
+        One that stopped half way has some of them: Terraform writes each as soon as it is known.
+        """
+        outputs = self.outputs()
+        return bool(outputs) and tfvars.declared_outputs(self.folder) <= outputs.keys()
 
     def missing(self) -> tuple[str, ...]:
         return tuple(need.stage.name for need in self._needs if not need.complete())
@@ -139,8 +143,12 @@ class TerraformStage:
         gone = self.contents(cancel)
         if self.exists():
             self._render()
-            self._make_plan(watch, cancel, destroy=True)
-            self.apply(StagePlan(self.stage.name), watch, cancel)
+            try:
+                self._make_plan(watch, cancel, destroy=True)
+                self.apply(StagePlan(self.stage.name), watch, cancel)
+            finally:
+                # Terraform writes a plan file also where planning fails.
+                self.discard()
         self._workspace.remove_stack(self.stage.name)
         return gone
 
@@ -158,7 +166,8 @@ class TerraformStage:
             outputs_changed=outcome.outputs_changed,
             bookkeeping=outcome.bookkeeping,
         )
-        if plan.empty:
+        # To destroy what somebody has deleted already changes nothing but the state, which is to be emptied.
+        if plan.empty and not destroy:
             self.discard()
         return plan
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr  # noqa: F401
 
 _VARIABLE = re.compile(r'variable\s+"(?P<name>[^"]+)"\s*\{')
+_OUTPUT = re.compile(r'output\s+"(?P<name>[^"]+)"\s*\{')
 _DEFAULT = re.compile(r"default\s*=(?!=)")
 # What must not be mistaken for structure: comments, heredocs and quoted text, in the order of trying.
 _OPAQUE = re.compile(
@@ -34,6 +35,20 @@ _OPAQUE = re.compile(
 def declared_variables(stack_folder: Path) -> tuple[str, ...]:
     """The names of the variables that the stack's `*.tf` files declare, sorted."""
     return tuple(sorted(_declared(stack_folder)))
+
+
+def declared_outputs(stack_folder: Path) -> frozenset[str]:
+    """The names of the outputs that the stack's `*.tf` files declare."""
+    names: set[str] = set()
+    for file in sorted(stack_folder.glob("*.tf")):
+        text = file.read_text(encoding="utf-8")
+        bare = _OPAQUE.sub(_blank, text)
+        for found in _OUTPUT.finditer(bare):
+            # The name was blanked with all other quoted text; the positions are the same.
+            original = _OUTPUT.match(text, found.start())
+            if original and _depth(bare, found.start()) == 0:
+                names.add(original["name"])
+    return frozenset(names)
 
 
 def required_variables(stack_folder: Path) -> tuple[str, ...]:
