@@ -16,9 +16,11 @@ def down(
     """Delete everything that this environment is made of, after naming it."""
     from cali_infra.cli import running
     from cali_infra.core.destroy import Contents, Destruction
+    from cali_infra.core.plans import StagePlan
     from cali_infra.core.report import run_document
     from cali_infra.core.stages import STAGES
     from cali_infra.core.sweep import release_attached, survivors
+    from cali_infra.errors import CaliError
 
     options: Options = ctx.obj
     ui = options.ui
@@ -28,8 +30,9 @@ def down(
 
         def approve(contents: Contents) -> bool:
             for stage in reversed(STAGES):
-                for change in contents.get(stage.name, ()):
-                    ui.info(f"- {stage.name}: {change.address}")
+                if changes := contents.get(stage.name, ()):
+                    # Also with --quiet: nobody approves what was not shown.
+                    ui.plan(StagePlan(stage.name, tuple(changes)), asked=not yes)
             total = sum(len(changes) for changes in contents.values())
             return yes or ui.confirm(
                 f"Delete these {total} resources of {name}, with every log, volume and dashboard in them?"
@@ -46,7 +49,11 @@ def down(
                 prepare=lambda: release_attached(platform, tree, run.cancel),
             )
             report = destruction.down(STAGES, destruction.contents(STAGES), approve)
-        left = survivors(platform) if report.ok else ()
+        try:
+            left = survivors(platform) if report.ok else ()
+        except CaliError as error:
+            left = (f"not known: {error.message}",)
+            ui.info(error.remedy or "give the caller what it lacks and run `cali down` again: it looks again")
         if options.json_output:
             ui.json(run_document(report, name, left))
         for survivor in left:

@@ -13,11 +13,11 @@ from threading import Event
 
 from cali_infra.core.deploy import WORKERS
 from cali_infra.core.drivers import Drivers
-from cali_infra.core.plans import ResourceChange, StageResult, Status
+from cali_infra.core.plans import Action, ResourceChange, StageResult, Status
 from cali_infra.core.progress import Progress
 from cali_infra.core.report import Report
 from cali_infra.core.stages import STAGES, Stage, backward
-from cali_infra.errors import CaliError, RefusedError
+from cali_infra.errors import CaliError, RefusedError, RunInterruptedError, UsageError
 
 Contents = Mapping[str, tuple[ResourceChange, ...]]
 
@@ -33,24 +33,46 @@ class Destruction:
     prepare: Callable[[], None] = lambda: None
 
     def contents(self, stages: Sequence[Stage]) -> Contents:
-        """What each stage holds, by name. Raises what a driver raises when it cannot be asked."""
+        """What each stage holds, by name; of one that cannot be asked, such as of a cluster that is gone, a word.
+
+        Raises what a driver raises when it cannot be opened, UsageError, and RunInterruptedError after `cancel`.
+        """
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="down") as pool:
             opened = {stage.name: pool.submit(self.drivers[stage.name].open, self.cancel) for stage in STAGES}
             for future in opened.values():
                 future.result()
-            asked = {s.name: pool.submit(self.drivers[s.name].contents, self.cancel) for s in stages}
-            return {name: future.result() for name, future in asked.items()}
+            asked = {s.name: pool.submit(self._contents, s.name) for s in stages}
+            contents = {name: future.result() for name, future in asked.items()}
+        self._stop()
+        return contents
+
+    def _contents(self, name: str) -> tuple[ResourceChange, ...]:
+        try:
+            return self.drivers[name].contents(self.cancel)
+        except (UsageError, RunInterruptedError):
+            raise
+        except CaliError as error:
+            # The other stages can still go; this one fails in its turn, unless it can be asked by then.
+            return (ResourceChange(f"all of it ({error.message})", Action.DELETE),)
+
+    def _stop(self) -> None:
+        if self.cancel.is_set():
+            raise RunInterruptedError("interrupted; nothing was deleted")
 
     def down(
         self, stages: Sequence[Stage], contents: Contents, approve: Callable[[Contents], bool]
     ) -> Report:
         """Ask, then destroy.
 
-        Raises RefusedError, before anything is touched, when it is not approved.
+        Raises RefusedError, before anything is touched, when it is not approved, and RunInterruptedError after
+        `cancel`.
         """
         if any(contents.values()):
             if not approve(contents):
-                raise RefusedError("not approved; nothing was deleted")
+                raise RefusedError(
+                    "not approved; nothing was deleted", remedy="run it again and answer y, or give --yes"
+                )
+            self._stop()
             self.prepare()
         results: dict[str, StageResult] = {}
         running: dict[Future[StageResult], str] = {}

@@ -23,8 +23,12 @@ def release_attached(platform: Platform, watch: Progress, cancel: Event) -> None
     """Delete Services of type LoadBalancer and PersistentVolumeClaims, and wait until they are gone.
 
     A cluster that cannot be reached is said and left to the stages: what hangs on it shows up as a survivor.
+    One that a rehearsal only borrows, by `--kubeconfig`, stays: what hangs on it is somebody else's.
     """
-    if not platform.stack("eks").complete():
+    if platform.target.rehearsal and platform.target.kubeconfig is not None:
+        watch.note("the cluster of --kubeconfig stays, and so do its load balancers and volumes")
+        return
+    if "cluster_ca" not in platform.stack("eks").outputs():
         return
     from cali_infra.adapters.kubernetes import ObjectRef
 
@@ -46,7 +50,7 @@ def release_attached(platform: Platform, watch: Progress, cancel: Event) -> None
     except RunInterruptedError:
         raise
     except CaliError as error:
-        watch.warn(f"load balancers and volumes were not looked for: {error.message}")
+        watch.warn(f"load balancers and volumes may be left: {error.message}")
 
 
 def survivors(platform: Platform) -> tuple[str, ...]:

@@ -10,18 +10,19 @@ from threading import Event
 
 import pytest
 
-from cali_infra.core.destroy import Destruction
+from cali_infra.core.destroy import Contents, Destruction
 from cali_infra.core.plans import Action, ResourceChange, StagePlan, Status
 from cali_infra.core.progress import Progress, Silent
 from cali_infra.core.report import Report
 from cali_infra.core.stages import STAGES
-from cali_infra.errors import OperationError, RefusedError
+from cali_infra.errors import OperationError, RefusedError, RunInterruptedError
 
 
 @dataclass
 class World:
     standing: set[str] = field(default_factory=lambda: {stage.name for stage in STAGES})
     failing: set[str] = field(default_factory=set)
+    unreachable: set[str] = field(default_factory=set)
     gone: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -51,6 +52,8 @@ class Standing:
     def discard(self) -> None: ...
 
     def contents(self, cancel: Event) -> tuple[ResourceChange, ...]:
+        if self.name in self.world.unreachable:
+            raise OperationError(f"{self.name} does not answer")
         return (ResourceChange(f"thing.{self.name}", Action.DELETE),) if self.exists() else ()
 
     def destroy(self, watch: Progress, cancel: Event) -> tuple[ResourceChange, ...]:
@@ -70,6 +73,38 @@ def down(world: World, *, yes: bool = True, prepared: list[str] | None = None) -
         drivers, Silent(), Event(), time.monotonic, prepare=lambda: steps.append("prepared")
     )
     return destruction.down(STAGES, destruction.contents(STAGES), lambda contents: yes)
+
+
+def test_what_cannot_be_asked_is_shown_and_keeps_only_what_it_stands_on() -> None:
+    world, shown = World(unreachable={"storage"}), list[Contents]()
+    drivers = {stage.name: Standing(stage.name, world) for stage in STAGES}
+    destruction = Destruction(drivers, Silent(), Event(), time.monotonic)
+
+    def approve(contents: Contents) -> bool:
+        shown.append(contents)
+        return True
+
+    report = destruction.down(STAGES, destruction.contents(STAGES), approve)
+
+    assert "storage does not answer" in shown[0]["storage"][0].address
+    found = {result.name: result.status for result in report.results}
+    assert found["storage"] is Status.FAILED
+    assert found["eks"] is found["network"] is Status.SKIPPED
+    assert found["search"] is found["autoscaler"] is Status.DESTROYED
+
+
+def test_an_interrupt_before_the_question_asks_and_deletes_nothing() -> None:
+    world, cancel = World(), Event()
+    drivers = {stage.name: Standing(stage.name, world) for stage in STAGES}
+    destruction = Destruction(drivers, Silent(), cancel, time.monotonic)
+    contents = destruction.contents(STAGES)
+    cancel.set()
+
+    with pytest.raises(RunInterruptedError):
+        destruction.contents(STAGES)
+    with pytest.raises(RunInterruptedError):
+        destruction.down(STAGES, contents, lambda contents: True)
+    assert world.gone == []
 
 
 def position(order: Sequence[str], name: str) -> int:

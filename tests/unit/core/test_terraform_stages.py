@@ -1,4 +1,4 @@
-"""One stack's stage over a Terraform door that only remembers: completeness, plan files, what a plan is made from."""
+"""One stack's stage over a Terraform door that only remembers: completeness, plan files, inputs."""
 
 from __future__ import annotations
 
