@@ -18,7 +18,7 @@ from cali_infra.core.plans import StagePlan, StageResult, Status
 from cali_infra.core.progress import Progress
 from cali_infra.core.report import Report
 from cali_infra.core.stages import STAGES, Stage, closure, forward, named
-from cali_infra.errors import CaliError, RefusedError, RunInterruptedError, UsageError
+from cali_infra.errors import CaliError, RefusedError, RunInterruptedError, UsageError, WrongTargetError
 
 WORKERS = 8
 
@@ -46,6 +46,7 @@ class _Progress:
     error: CaliError | None = None
     status: Status | None = None
     existed: bool = False
+    opened: bool = True
     seconds: float = 0.0
     note: str = ""
 
@@ -77,14 +78,16 @@ class Deployment:
     clock: Callable[[], float]
     on_approved: Callable[[], None] = lambda: None
     _states: dict[str, _Progress] = field(default_factory=dict)
+    _approved: bool = False
 
     def plan(self, stages: Sequence[Stage]) -> Report:
         """What `up` would change; nothing is written outside the workspace."""
-        with ThreadPoolExecutor(WORKERS, thread_name_prefix="plan") as pool:
-            try:
+        try:
+            with ThreadPoolExecutor(WORKERS, thread_name_prefix="plan") as pool:
                 self._survey(stages, pool)
-            finally:
-                self._discard(stages)
+        finally:
+            # Only now does no thread write a plan file any more.
+            self._discard(stages)
         for state in self._states.values():
             if state.error:
                 state.status = Status.FAILED
@@ -99,15 +102,16 @@ class Deployment:
         """Plan, ask, apply.
 
         Raises RefusedError, before anything is touched, when the plan is not approved or breaks a guard, and
-        UsageError when a stage outside the selection was never applied.
+        UsageError when a stage outside the selection was never applied or the target is the wrong one.
         """
-        with ThreadPoolExecutor(WORKERS, thread_name_prefix="up") as pool:
-            try:
+        try:
+            with ThreadPoolExecutor(WORKERS, thread_name_prefix="up") as pool:
                 self._survey(stages, pool)
                 self._ask(approve, allow_replace)
                 return self._walk(stages, pool, approve, allow_replace)
-            finally:
-                self._discard(stages)
+        finally:
+            # Only now does no thread write a plan file any more.
+            self._discard(stages)
 
     # The survey: everything that can be planned now.
 
@@ -129,6 +133,9 @@ class Deployment:
                 future.result()
         if self.cancel.is_set():
             raise RunInterruptedError("interrupted while planning; nothing was changed")
+        for state in self._states.values():
+            if isinstance(state.error, WrongTargetError):
+                raise state.error
         absent = {need for s in self._states.values() for need in s.pending if need not in self._states}
         if absent:
             names = ", ".join(stage.name for stage in STAGES if stage.name in absent)
@@ -145,6 +152,7 @@ class Deployment:
             if stage.name not in self._states:
                 raise
             self._states[stage.name].error = error
+            self._states[stage.name].opened = False
             return False
         return True
 
@@ -155,6 +163,8 @@ class Deployment:
             state.existed = driver.exists()
         except CaliError as error:
             state.error = error
+            # Nobody knows; what is planned later is then asked for.
+            state.existed = True
             return
         if not state.pending:
             self._plan(state)
@@ -177,10 +187,17 @@ class Deployment:
             if state.plan:
                 guard.check(state.plan, allow_replace)
         plans = tuple(s.plan for s in states if s.plan and not s.plan.empty)
-        pending = {s.stage.name: s.pending for s in states if s.pending}
+        pending = {s.stage.name: s.pending for s in states if s.pending and not s.error}
         if plans and not approve(Question(plans, pending)):
-            raise RefusedError("not approved; nothing was changed")
+            raise RefusedError(
+                "not approved; nothing was changed", remedy="run it again and answer y, or give --yes"
+            )
         if plans:
+            self._approve()
+
+    def _approve(self) -> None:
+        if not self._approved:
+            self._approved = True
             self.on_approved()
 
     # The walk: stages in their order, those that do not wait for each other at the same time.
@@ -221,10 +238,10 @@ class Deployment:
                 finish(name, Status.SKIPPED, "interrupted")
             elif broken:
                 finish(name, Status.SKIPPED, f"needs {', '.join(broken)}")
-            elif state.error:
+            elif state.error and not self._worth_another_look(state):
                 finish(name, Status.FAILED)
-            elif not self._plan_holds(state):
-                state.plan, state.pending = None, ()
+            elif state.error or not self._plan_holds(state):
+                state.plan, state.pending, state.error = None, (), None
                 submit(name, "planned", self._plan)
                 return True
             elif state.plan is not None and state.plan.empty:
@@ -263,7 +280,18 @@ class Deployment:
         """A plan made in the survey is still exact as long as what it was made from is the same."""
         if state.plan is None:
             return False
-        return state.fingerprint == self.drivers[state.stage.name].fingerprint()
+        try:
+            return state.fingerprint == self.drivers[state.stage.name].fingerprint()
+        except CaliError:
+            # Planned anew, in its own thread, the stage says itself what is wrong.
+            return False
+
+    def _worth_another_look(self, state: _Progress) -> bool:
+        """Whether what could not be planned in the survey can be by now: something below it was applied, such
+        as the addresses that are let in."""
+        below = {stage.name for stage in closure(state.stage.name)} - {state.stage.name}
+        applied = {name for name, other in self._states.items() if other.status is Status.APPLIED}
+        return state.opened and state.plan is None and bool(below & applied)
 
     def _approve_late(self, state: _Progress, approve: Approve, allow_replace: Collection[str]) -> None:
         """A plan made after the approval is covered by it only where it does nothing but create."""
@@ -275,9 +303,21 @@ class Deployment:
         except RefusedError as error:
             state.error = error
             return
-        covered = plan.only_creates and not state.existed
-        if not covered and not approve(Question((plan,), {}, again=True)):
-            state.error = RefusedError(f"{plan.stage}: not approved; it was left as it was")
+        if self._approved and plan.only_creates and not state.existed:
+            return
+        try:
+            if not approve(Question((plan,), {}, again=True)):
+                raise RefusedError(
+                    f"{plan.stage}: not approved; it was left as it was",
+                    remedy=f"run `cali up {plan.stage}` and answer y",
+                )
+            self._approve()
+        except RefusedError as error:
+            state.error = error
+        except KeyboardInterrupt:
+            # Others are at work: they are put down and reported like after any other interrupt.
+            self.cancel.set()
+            state.error = RunInterruptedError(f"{plan.stage}: interrupted; it was left as it was")
 
     def _apply(self, state: _Progress) -> None:
         driver, started = self.drivers[state.stage.name], self.clock()

@@ -21,6 +21,7 @@ from cali_infra.errors import (
     RefusedError,
     RunInterruptedError,
     UsageError,
+    WrongTargetError,
 )
 
 CREATE = ResourceChange("aws_thing.new", Action.CREATE)
@@ -36,6 +37,10 @@ class World:
     changes: dict[str, tuple[ResourceChange, ...]] = field(default_factory=dict)
     failing: set[str] = field(default_factory=set)
     unplannable: set[str] = field(default_factory=set)
+    deaf_until: dict[str, str] = field(default_factory=dict)
+    elsewhere: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    on_plan: Callable[[str], None] = lambda name: None
     log: list[tuple[str, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     on_apply: Callable[[str], None] = lambda name: None
@@ -61,13 +66,20 @@ class Remembering:
         return self.name in self.world.applied
 
     def missing(self) -> tuple[str, ...]:
+        if self.name in self.world.elsewhere:
+            raise WrongTargetError("another cluster")
+        if (other := self.world.deaf_until.get(self.name)) and (other, "applied") not in self.world.log:
+            raise OperationError(f"{self.name} cannot be reached")
         return tuple(need for need in BY_NAME[self.name].needs if need not in self.world.applied)
 
     def fingerprint(self) -> str:
+        if self.name in self.world.lost and self.world.did("applied"):
+            raise OperationError("the state cannot be read")
         return ",".join(sorted(self.world.applied & set(BY_NAME[self.name].needs)))
 
     def plan(self, watch: Progress, cancel: Event) -> StagePlan:
         self.world.note(self.name, "plan")
+        self.world.on_plan(self.name)
         if self.name in self.world.unplannable:
             raise OperationError(f"{self.name} has no plan")
         default = () if self.exists() else (CREATE,)
@@ -277,6 +289,103 @@ def test_an_interrupt_stops_the_walk_and_says_so() -> None:
     assert not report.ok
     assert world.did("apply") == ["network"]
     assert set(statuses(report).values()) == {Status.FAILED, Status.SKIPPED}
+
+
+@pytest.mark.parametrize("answer", [KeyboardInterrupt(), RefusedError("the input ended")])
+def test_a_late_question_that_ends_without_an_answer_loses_no_report(answer: BaseException) -> None:
+    world = World(applied={"eks"}, changes={"eks": (UPDATE,)})
+
+    def approve(question: Question) -> bool:
+        if question.again:
+            raise answer
+        return True
+
+    report = deployment(world).up(STAGES, approve)
+
+    found = statuses(report)
+    assert found["network"] is Status.APPLIED
+    assert found["eks"] in (Status.FAILED, Status.SKIPPED)
+    assert "eks" not in world.did("apply")
+    assert report.interrupted is isinstance(answer, KeyboardInterrupt)
+    assert report.refused is isinstance(answer, RefusedError) or report.interrupted
+
+
+def test_plan_files_go_when_no_thread_writes_them_any_more() -> None:
+    world = World(applied={"network"}, elsewhere={"eks"})
+    world.on_plan = lambda name: time.sleep(0.2)
+
+    def crash(question: Question) -> bool:
+        raise AssertionError("nobody is asked")
+
+    with pytest.raises(WrongTargetError):
+        deployment(world).up(STAGES, crash)
+
+    last = max(i for i, (_, what) in enumerate(world.log) if what == "plan")
+    assert all(i > last for i, (_, what) in enumerate(world.log) if what == "discard")
+    assert world.did("apply") == []
+
+
+def test_what_could_not_be_reached_is_looked_at_again_after_what_lets_it_in() -> None:
+    everything = {stage.name for stage in STAGES}
+    world = World(applied=everything, changes={"eks": (UPDATE,)}, deaf_until={"storage": "eks"})
+
+    report = deployment(world).up(STAGES, Asked())
+
+    assert report.ok
+    assert statuses(report)["storage"] is Status.UNCHANGED
+
+
+def test_what_could_not_be_reached_is_asked_for_when_it_changes_something_after_all() -> None:
+    world = World(
+        applied={stage.name for stage in STAGES},
+        changes={"eks": (UPDATE,), "storage": (CREATE,)},
+        deaf_until={"storage": "eks"},
+    )
+    approve = Asked(True, False)
+
+    report = deployment(world).up(STAGES, approve)
+
+    assert approve.questions[-1].again
+    assert statuses(report)["storage"] is Status.FAILED
+    assert "storage" not in world.did("apply")
+
+
+def test_what_could_not_be_reached_fails_when_nothing_below_it_was_applied() -> None:
+    everything = {stage.name for stage in STAGES}
+    world = World(applied=everything, changes={"search": (UPDATE,)}, deaf_until={"storage": "eks"})
+
+    found = statuses(deployment(world).up(STAGES, Asked()))
+
+    assert found["storage"] is Status.FAILED
+    assert found["search"] is Status.APPLIED
+
+
+def test_inputs_that_cannot_be_read_fail_their_stage_and_not_the_run() -> None:
+    world = World(applied={"network", "eks", "search"}, changes={"network": (UPDATE,), "eks": (UPDATE,)})
+    world.on_apply = lambda name: world.lost.add("eks")
+
+    report = deployment(world).up(selection(["network", "eks", "search"], None), Asked())
+
+    assert statuses(report) == {
+        "network": Status.APPLIED,
+        "eks": Status.FAILED,
+        "search": Status.UNCHANGED,
+    }
+
+
+def test_a_stage_that_cannot_be_opened_is_not_planned_after_itself() -> None:
+    world, approve = World(applied={"network", "eks"}, changes={"network": (UPDATE,)}), Asked()
+    made = deployment(world)
+
+    def fail(cancel: Event) -> None:
+        raise OperationError("no provider")
+
+    made.drivers["eks"].open = fail  # type: ignore[method-assign]
+    report = made.up(STAGES, approve)
+
+    assert "eks" not in approve.questions[0].pending
+    assert statuses(report)["eks"] is Status.FAILED
+    assert "eks" not in world.did("plan")
 
 
 def test_one_stage_alone_needs_what_it_needs_to_be_there() -> None:
