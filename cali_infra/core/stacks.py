@@ -17,6 +17,7 @@ from cali_infra.core.plans import Action, ResourceChange, StagePlan
 from cali_infra.core.progress import Progress
 from cali_infra.core.stages import Stage
 from cali_infra.core.workspace import VARIABLES, Workspace
+from cali_infra.errors import OperationError
 
 if TYPE_CHECKING:
     from cali_infra.adapters.terraform import Terraform
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from cali_infra.core.settings import Settings
 
 LOCAL_STATE = "terraform.tfstate"
+# Each further one means that somebody else has applied the same stack in the meantime.
+_ATTEMPTS = 3
 Variables = Callable[[], Mapping[str, object]]
 
 
@@ -115,11 +118,26 @@ class TerraformStage:
         return hashlib.sha256(tfvars.encode(rendered)).hexdigest()
 
     def plan(self, watch: Progress, cancel: Event) -> StackPlan:
-        """Render the variables, look after what an interrupted run left behind, plan into a private file."""
-        self._render()
-        if self._recovery.repair(self.stage.name, self.folder, self.snapshot, watch, cancel):
-            self._snapshot = None
-        return self._make_plan(watch, cancel, destroy=False)
+        """Render the variables, look after what an interrupted run left behind, plan into a private file.
+
+        The variables may be made from the stack's own outputs (who has access): a plan that was made on a newer
+        state than they would undo what somebody else has just applied, so it is made again.
+        """
+        for _ in range(_ATTEMPTS):
+            self._render()
+            if self._recovery.repair(self.stage.name, self.folder, self.snapshot, watch, cancel):
+                self._snapshot = None
+                self._render()
+            read = self.snapshot
+            plan = self._make_plan(watch, cancel, destroy=False)
+            self._snapshot = self._terraform.state(self.folder)
+            if (self._snapshot.lineage, self._snapshot.serial) == (read.lineage, read.serial):
+                return plan
+            watch.note("somebody else has just applied this stack: planning again", stage=self.stage.name)
+        raise OperationError(
+            f"{self.stage.name}: its state changes faster than it can be planned",
+            remedy="wait until the others have ended, then run the command again",
+        )
 
     def apply(self, plan: StagePlan, watch: Progress, cancel: Event) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event
@@ -94,7 +95,7 @@ def plan_files(tmp_path: Path) -> list[Path]:
     ("outputs", "complete"), [({}, False), ({"vpc_id": "v"}, False), ({"vpc_id": "v", "zones": {}}, True)]
 )
 def test_a_stack_that_stopped_half_way_is_not_complete(
-    tmp_path: Path, outputs: Mapping[str, object], complete: bool
+    tmp_path: Path, outputs: Mapping[str, Any], complete: bool
 ) -> None:
     found = stage(tmp_path, Door(snapshot(VPC, **outputs)))
 
@@ -122,3 +123,34 @@ def test_a_destroy_that_cannot_be_planned_leaves_no_plan_file_and_keeps_the_stat
 
     assert plan_files(tmp_path) == []
     assert found.folder.is_dir()
+
+
+def test_a_plan_is_made_on_the_state_that_its_variables_were_read_from(tmp_path: Path) -> None:
+    door = Door(snapshot(VPC, size=1))
+    found: list[TerraformStage] = []
+    made = stage(tmp_path, door, lambda: {"size": found[0].outputs()["size"]})
+    found.append(made)
+    rendered: list[str] = []
+
+    def somebody_applies() -> None:
+        rendered.append((made.folder / "terraform.tfvars.json").read_text())
+        door.now = snapshot(VPC, serial=2, size=2)
+
+    door.on_plan = somebody_applies
+
+    made.plan(Silent(), Event())
+
+    assert [json.loads(text) for text in rendered] == [{"size": 1}, {"size": 2}]
+
+
+def test_a_state_that_never_rests_is_said(tmp_path: Path) -> None:
+    door = Door(snapshot(VPC))
+    serials = iter(range(2, 9))
+
+    def somebody_applies() -> None:
+        door.now = snapshot(VPC, serial=next(serials))
+
+    door.on_plan = somebody_applies
+
+    with pytest.raises(OperationError, match="changes faster"):
+        stage(tmp_path, door).plan(Silent(), Event())
