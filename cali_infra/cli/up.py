@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cali_infra.cli.context import Options
+
+if TYPE_CHECKING:
+    from cali_infra.core.platform import Platform
 
 
 def up(
@@ -28,6 +31,7 @@ def up(
     from cali_infra.core.deploy import Deployment, Question, selection
     from cali_infra.core.preflight import check_up
     from cali_infra.core.report import run_document
+    from cali_infra.errors import CaliError, GuardedChangeError
 
     options: Options = ctx.obj
     ui = options.ui
@@ -40,6 +44,17 @@ def up(
         again = "A plan that was made after the approval changes something. " if question.again else ""
         return ui.confirm(f"{again}Apply this to {run.platform.settings.environment}?")
 
+    def warn_of_access(platform: Platform) -> None:
+        if not any(stage.name == "access" for stage in chosen):
+            return
+        try:
+            warnings = platform.inputs.access().warnings
+        except CaliError:
+            # Its state cannot be read: the report says so, and has the exit code.
+            return
+        for warning in warnings:
+            ui.warn(warning)
+
     with running.running(options) as run:
         platform = run.platform
         check_up(platform, chosen)
@@ -51,12 +66,15 @@ def up(
                 options.clock,
                 on_approved=lambda: platform.workspace.claim(platform.owner),
             )
-            report = deployment.up(chosen, approve, allow_replace or [])
+            try:
+                report = deployment.up(chosen, approve, allow_replace or [])
+            except GuardedChangeError:
+                # An access that has ended is why an entry would go.
+                warn_of_access(platform)
+                raise
         if options.json_output:
             ui.json(run_document(report, platform.settings.environment))
-        if any(stage.name == "access" for stage in chosen):
-            for warning in platform.inputs.access().warnings:
-                ui.warn(warning)
+        warn_of_access(platform)
         changed = (
             "everything is as it should be" if report.changed else "no changes: everything is up to date"
         )

@@ -129,7 +129,12 @@ def open_platform(
                 needs=[stack(need) for need in stage.needs],
                 recovery=recovery,
             )
-    kubernetes = _Once(partial(_connect, target, settings, aws, stack))
+
+    def cluster() -> object:
+        eks = stack("eks").outputs()
+        return eks.get("cluster_endpoint"), eks.get("cluster_ca")
+
+    kubernetes = _Once(partial(_connect, target, settings, aws, stack), cluster)
     kustomize = Kustomize(environ=target.environ)
     manifests = assets.folder("k8s")
 
@@ -177,18 +182,23 @@ def open_platform(
 
 
 class _Once:
-    """A connection that is made when it is first asked for, and shared from then on."""
+    """A connection that is made when it is first asked for, and shared for as long as the cluster is the same.
 
-    def __init__(self, make: Callable[[], Kubernetes]) -> None:
+    A cluster that is replaced within a run has another endpoint and another certificate: `cluster` tells.
+    """
+
+    def __init__(self, make: Callable[[], Kubernetes], cluster: Callable[[], object]) -> None:
         self._make = make
+        self._cluster = cluster
         self._lock = Lock()
-        self._made: Kubernetes | None = None
+        self._made: tuple[object, Kubernetes] | None = None
 
     def __call__(self) -> Kubernetes:
         with self._lock:
-            if self._made is None:
-                self._made = self._make()
-            return self._made
+            cluster = self._cluster()
+            if self._made is None or self._made[0] != cluster:
+                self._made = (cluster, self._make())
+            return self._made[1]
 
 
 def _connect(
