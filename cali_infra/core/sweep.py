@@ -16,11 +16,17 @@ from cali_infra.errors import CaliError, RunInterruptedError
 if TYPE_CHECKING:
     from cali_infra.core.platform import Platform
 
+# How long what is being deleted may take altogether, and how often it is looked at, in seconds.
 PATIENCE = 300.0
+_PAUSE = 2.0
 
 
-def release_attached(platform: Platform, watch: Progress, cancel: Event) -> None:
+def release_attached(
+    platform: Platform, watch: Progress, cancel: Event, *, patience: float = PATIENCE
+) -> None:
     """Delete Services of type LoadBalancer and PersistentVolumeClaims, and wait until they are gone.
+
+    What is not by then, `patience` in seconds, is said: a volume that is still mounted shows up as a survivor.
 
     A cluster that cannot be reached is said and left to the stages: what hangs on it shows up as a survivor.
     One that a rehearsal only borrows, by `--kubeconfig`, stays: what hangs on it is somebody else's.
@@ -40,13 +46,25 @@ def release_attached(platform: Platform, watch: Progress, cancel: Event) -> None
             if service.get("spec", {}).get("type") == "LoadBalancer"
         ]
         claims = kubernetes.list("v1", "PersistentVolumeClaim")
-        for kind, objects in (("Service", services), ("PersistentVolumeClaim", claims)):
-            for item in objects:
-                if cancel.is_set():
-                    raise RunInterruptedError("interrupted; nothing but what is named above was deleted")
-                meta = item["metadata"]
-                watch.note(f"deleting {kind} {meta['namespace']}/{meta['name']}")
-                kubernetes.delete(ObjectRef("v1", kind, meta["namespace"], meta["name"]), wait=PATIENCE)
+        refs = [
+            ObjectRef("v1", kind, item["metadata"]["namespace"], item["metadata"]["name"])
+            for kind, objects in (("Service", services), ("PersistentVolumeClaim", claims))
+            for item in objects
+        ]
+        for ref in refs:
+            if cancel.is_set():
+                raise RunInterruptedError("interrupted; nothing but what is named above was deleted")
+            watch.note(f"deleting {ref}")
+            kubernetes.delete(ref)
+        waited = 0.0
+        while refs := [ref for ref in refs if kubernetes.get(ref)]:
+            if waited >= patience:
+                names = ", ".join(map(str, refs))
+                watch.warn(f"not gone after {waited:.0f} seconds: {names}; what hangs on them may be left")
+                return
+            if cancel.wait(_PAUSE):
+                raise RunInterruptedError("interrupted; nothing but what is named above was deleted")
+            waited += _PAUSE
     except RunInterruptedError:
         raise
     except CaliError as error:

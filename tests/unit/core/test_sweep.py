@@ -13,6 +13,7 @@ from cali_infra.adapters.kubernetes import ObjectRef
 from cali_infra.core.platform import Platform
 from cali_infra.core.progress import Silent
 from cali_infra.core.sweep import release_attached
+from cali_infra.errors import RunInterruptedError
 
 
 class Holding:
@@ -20,14 +21,18 @@ class Holding:
 
     def __init__(self) -> None:
         self.deleted: list[str] = []
+        self.stuck: set[str] = set()
 
     def list(self, api: str, kind: str) -> list[dict[str, Any]]:
         meta = {"namespace": "shop", "name": kind.lower()}
         return [{"metadata": meta, "spec": {"type": "LoadBalancer"}}]
 
-    def delete(self, ref: ObjectRef, *, wait: float) -> bool:
+    def delete(self, ref: ObjectRef) -> bool:
         self.deleted.append(ref.kind)
         return True
+
+    def get(self, ref: ObjectRef) -> dict[str, Any] | None:
+        return {"metadata": {}} if ref.kind in self.stuck else None
 
 
 @pytest.mark.parametrize(
@@ -42,13 +47,46 @@ def test_a_borrowed_cluster_keeps_what_hangs_on_it(
     rehearsal: bool, kubeconfig: Path | None, deleted: list[str]
 ) -> None:
     cluster = Holding()
+
+    release_attached(platform(cluster, rehearsal, kubeconfig), Silent(), Event())
+
+    assert cluster.deleted == deleted
+
+
+def test_what_does_not_go_is_named_and_stops_nothing() -> None:
+    cluster, warnings = Holding(), list[str]()
+    cluster.stuck.add("Service")
+
+    class Words(Silent):
+        def warn(self, text: str, *, stage: str = "") -> None:
+            warnings.append(text)
+
+    release_attached(platform(cluster, False, None), Words(), Event(), patience=0)
+
+    assert cluster.deleted == ["Service", "PersistentVolumeClaim"]
+    (warning,) = warnings
+    assert "shop/service" in warning
+    assert "persistentvolumeclaim" not in warning
+
+
+def test_waiting_ends_with_an_interrupt() -> None:
+    cluster, cancel = Holding(), Event()
+    cluster.stuck.add("Service")
+
+    class Interrupting(Silent):
+        def note(self, text: str, *, stage: str = "") -> None:
+            if "PersistentVolumeClaim" in text:
+                cancel.set()
+
+    with pytest.raises(RunInterruptedError):
+        release_attached(platform(cluster, False, None), Interrupting(), cancel)
+
+
+def platform(cluster: Holding, rehearsal: bool, kubeconfig: Path | None) -> Platform:
     eks = SimpleNamespace(outputs=lambda: {"cluster_endpoint": "https://e", "cluster_ca": "Y2E="})
-    platform = SimpleNamespace(
+    made = SimpleNamespace(
         target=SimpleNamespace(rehearsal=rehearsal, kubeconfig=kubeconfig),
         stack=lambda name: eks,
         kubernetes=lambda: cluster,
     )
-
-    release_attached(cast(Platform, platform), Silent(), Event())
-
-    assert cluster.deleted == deleted
+    return cast(Platform, made)
