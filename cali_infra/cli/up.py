@@ -42,7 +42,9 @@ def up(
         if yes:
             return True
         again = "A plan that was made after the approval changes something. " if question.again else ""
-        return ui.confirm(f"{again}Apply this to {run.platform.settings.environment}?")
+        # In the question itself, for with --quiet nothing else says so.
+        later = f", and then what is to be made in {', '.join(question.pending)}" if question.pending else ""
+        return ui.confirm(f"{again}Apply this to {run.platform.settings.environment}{later}?")
 
     def warn_of_access(platform: Platform) -> None:
         if not any(stage.name == "access" for stage in chosen):
