@@ -15,7 +15,7 @@ from cali_infra.core.manifests import MANAGED_BY, ManifestPlan, ManifestWork, ti
 from cali_infra.core.plans import Action
 from cali_infra.core.rollout import wait_for_rollout
 from cali_infra.errors import ConflictError, InvalidObjectError, KubernetesError, RunInterruptedError
-from cali_infra.sandbox.kubernetes.controllers import FAIL
+from cali_infra.sandbox.kubernetes.pods import FAIL
 from cali_infra.sandbox.ports import NodeSpec
 
 if TYPE_CHECKING:
