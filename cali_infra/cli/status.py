@@ -11,11 +11,14 @@ def status(ctx: typer.Context) -> None:
     """Show stages, versions, nodes, endpoints, who has access, and when it last changed."""
     from cali_infra.cli import running
     from cali_infra.core.status import gather
+    from cali_infra.errors import RunInterruptedError
 
     options: Options = ctx.obj
     ui = options.ui
     with running.running(options, exclusive=False) as run:
         found = gather(run.platform, run.cancel)
+        if run.cancel.is_set():
+            raise RunInterruptedError("interrupted; nothing was changed")
     if options.json_output:
         ui.json(found.document())
         raise typer.Exit(running.DONE if not found.problems else running.FAILED)

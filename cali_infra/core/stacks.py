@@ -17,7 +17,7 @@ from cali_infra.core.plans import Action, ResourceChange, StagePlan
 from cali_infra.core.progress import Progress
 from cali_infra.core.stages import Stage
 from cali_infra.core.workspace import VARIABLES, Workspace
-from cali_infra.errors import OperationError
+from cali_infra.errors import OperationError, PreconditionError
 
 if TYPE_CHECKING:
     from cali_infra.adapters.terraform import Terraform
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from cali_infra.core.settings import Settings
 
 LOCAL_STATE = "terraform.tfstate"
+# Where Terraform leaves a state that it could not write.
+UNSAVED_STATE = "errored.tfstate"
 # Each further one means that somebody else has applied the same stack in the meantime.
 _ATTEMPTS = 3
 Variables = Callable[[], Mapping[str, object]]
@@ -150,6 +152,19 @@ class TerraformStage:
         self._plan_file.unlink(missing_ok=True)
 
     def contents(self, cancel: Event) -> tuple[ResourceChange, ...]:
+        """The resources in the state.
+
+        Raises PreconditionError where an earlier run could not write it: what it made is in that file alone, and
+        would be forgotten with the folder.
+        """
+        unsaved = self.folder / UNSAVED_STATE
+        if unsaved.exists():
+            from cali_infra.adapters.terraform_errors import unsaved_remedy
+
+            raise PreconditionError(
+                f"{self.stage.name}: an earlier run could not write its state, which is in {unsaved}",
+                remedy=unsaved_remedy(str(self.folder)),
+            )
         return tuple(
             ResourceChange(resource.address, Action.DELETE)
             for resource in self.snapshot.resources

@@ -18,7 +18,7 @@ from cali_infra.core.recovery import Health, Recovery
 from cali_infra.core.stacks import TerraformStage
 from cali_infra.core.stages import BY_NAME
 from cali_infra.core.workspace import Workspace
-from cali_infra.errors import OperationError
+from cali_infra.errors import OperationError, PreconditionError
 
 HCL = """
 variable "size" { type = number }
@@ -154,3 +154,16 @@ def test_a_state_that_never_rests_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(OperationError, match="changes faster"):
         stage(tmp_path, door).plan(Silent(), Event())
+
+
+def test_a_state_that_could_not_be_written_is_never_thrown_away(tmp_path: Path) -> None:
+    made = stage(tmp_path, Door(StateSnapshot()))
+    unsaved = made.folder / "errored.tfstate"
+    unsaved.write_text("all that is known of a VPC")
+
+    with pytest.raises(PreconditionError, match="could not write its state"):
+        made.contents(Event())
+    with pytest.raises(PreconditionError):
+        made.destroy(Silent(), Event())
+
+    assert unsaved.exists()
