@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from importlib import import_module
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -134,7 +135,13 @@ def open_platform(
         eks = stack("eks").outputs()
         return eks.get("cluster_endpoint"), eks.get("cluster_ca")
 
-    kubernetes = _Once(partial(_connect, target, settings, aws, stack), cluster)
+    imports = _Imports()
+
+    def connect_cluster() -> Kubernetes:
+        imports("kubernetes.client", "tenacity")
+        return _connect(target, settings, aws, stack)
+
+    kubernetes = _Once(connect_cluster, cluster)
     kustomize = Kustomize(environ=target.environ)
     manifests = assets.folder("k8s")
 
@@ -145,6 +152,7 @@ def open_platform(
         return StorageClassWork("storage", kubernetes(), render)
 
     def index() -> Work:
+        imports("opensearchpy", "tenacity")
         from cali_infra.adapters.opensearch import OpenSearch
         from cali_infra.core.index import IndexWork
 
@@ -179,6 +187,21 @@ def open_platform(
     return Platform(
         target, settings, secrets, workspace, aws, terraform, identity, owner, inputs, drivers, kubernetes
     )
+
+
+class _Imports:
+    """Imports packages for stages that start at the same time, one thread at a time.
+
+    Both clients import themselves in circles: a thread that comes in the middle would see half a module.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+
+    def __call__(self, *packages: str) -> None:
+        with self._lock:
+            for package in packages:
+                import_module(package)
 
 
 class _Once:
