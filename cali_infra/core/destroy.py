@@ -102,6 +102,9 @@ class Destruction:
                     finished, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in finished:
                         running.pop(future)
+                        if future.exception() is not None:
+                            # A mistake of our own: the others put down what they hold, and it is told.
+                            self.cancel.set()
                         settle(future.result())
         ordered = tuple(results[stage.name] for stage in reversed(STAGES) if stage.name in results)
         return Report(ordered, interrupted=self.cancel.is_set())

@@ -107,6 +107,21 @@ def test_an_interrupt_before_the_question_asks_and_deletes_nothing() -> None:
     assert world.gone == []
 
 
+def test_a_crash_puts_down_what_runs_beside_it() -> None:
+    cancel = Event()
+    drivers = {stage.name: Standing(stage.name, World()) for stage in STAGES}
+    destruction = Destruction(drivers, Silent(), cancel, time.monotonic)
+
+    def crash(watch: Progress, cancel: Event) -> tuple[ResourceChange, ...]:
+        raise KeyError("a mistake")
+
+    drivers["logging"].destroy = crash  # type: ignore[method-assign]
+
+    with pytest.raises(KeyError):
+        destruction.down(STAGES, destruction.contents(STAGES), lambda contents: True)
+    assert cancel.is_set()
+
+
 def position(order: Sequence[str], name: str) -> int:
     return order.index(name)
 
