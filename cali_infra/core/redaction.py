@@ -28,8 +28,9 @@ _ARMOUR = re.compile(r"-+(BEGIN|END)[^-]*-+")
 def redactor(secrets: object, environ: Mapping[str, str]) -> Callable[[str], str]:
     """A function that puts `********` in the place of every secret of the model and AWS key of `environ`.
 
-    Found are values as they are, inside JSON or a Python literal, in a URL, in base64 (as in a Kubernetes
-    Secret), and the single lines of a value with several. Tokens for EKS go as well.
+    Found are values as they are, inside JSON (once or twice, as Python and as Go write it), a Python literal,
+    XML or a URL, in base64 (alone, as in a Kubernetes Secret, or behind a name, as in an Authorization header),
+    and the single lines of a value with several. Tokens for EKS go as well.
     """
     values = {value for value in _values(secrets) if len(value) >= _SHORTEST}
     values |= {key for name in _AWS_KEYS if len(key := environ.get(name, "")) >= _SHORTEST_AWS_KEY}
@@ -73,11 +74,38 @@ def _forms(value: str) -> Iterator[str]:
         ]
     for one in plain:
         yield one
-        yield json.dumps(one)[1:-1]
-        yield json.dumps(one, ensure_ascii=False)[1:-1]
         yield repr(one)[1:-1]
+        yield from _in_xml(one)
+        for inside in set(_in_json(one)):
+            yield inside
+            # A request's body, quoted in the JSON of who reports it.
+            yield from _in_json(inside)
     yield quote(data, safe="")
     yield quote(data)
     yield quote_plus(data)
     yield base64.b64encode(data).decode()
     yield base64.urlsafe_b64encode(data).decode()
+    yield from _inside_base64(data)
+
+
+def _in_json(text: str) -> Iterator[str]:
+    yield json.dumps(text)[1:-1]
+    literal = json.dumps(text, ensure_ascii=False)[1:-1]
+    yield literal
+    # Go escapes what would mean something in HTML.
+    yield re.sub(r"[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", literal)
+
+
+def _in_xml(text: str) -> Iterator[str]:
+    bare = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    yield bare
+    # As Python and moto, Go, and XML itself name the quotes.
+    for double, single in (("&quot;", "&#x27;"), ("&#34;", "&#39;"), ("&quot;", "&apos;")):
+        yield bare.replace('"', double).replace("'", single)
+
+
+def _inside_base64(data: bytes) -> Iterator[str]:
+    """The characters that are the same wherever the data stands in a longer encoded text."""
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + data).decode()
+        yield encoded[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]

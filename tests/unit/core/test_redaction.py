@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 from urllib.parse import quote, quote_plus
 
@@ -11,7 +12,10 @@ from pydantic import BaseModel, SecretStr
 
 from cali_infra.core.redaction import MASK, redactor
 
-SECRET = 'Pa$$ "w/ord"\\ \ud55c\uae00 \u00e9'
+SECRET = 'Pa$$ "w/ord"\\ <\'&> \ud55c\uae00 \u00e9'
+IN_GO = json.dumps(SECRET, ensure_ascii=False)[1:-1]
+for character in "<>&":
+    IN_GO = IN_GO.replace(character, f"\\u{ord(character):04x}")
 
 
 class Inner(BaseModel):
@@ -36,11 +40,27 @@ class Outer(BaseModel):
         quote(SECRET, safe=""),
         quote_plus(SECRET),
         base64.b64encode(SECRET.encode()).decode(),
+        json.dumps(json.dumps(SECRET))[3:-3],
+        IN_GO,
+        json.dumps(IN_GO)[1:-1],
+        html.escape(SECRET),
+        html.escape(SECRET, quote=False),
+        html.escape(SECRET).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),
     ],
 )
 def test_each_form_is_hidden(form: str) -> None:
     redact = redactor(Outer(password=SecretStr(SECRET)), {})
     assert redact(f"before {form} after") == f"before {MASK} after"
+
+
+@pytest.mark.parametrize("user", ["a", "ab", "abc", "admin"])
+@pytest.mark.parametrize("secret", [SECRET, "Simple-password1"])
+def test_a_password_behind_a_name_in_base64_is_hidden(user: str, secret: str) -> None:
+    encoded = base64.b64encode(f"{user}:{secret}\n".encode()).decode()
+    left, right = redactor(Outer(password=SecretStr(secret)), {})(f"Basic {encoded}").split(MASK)
+    # What is left says nothing of the password but a few bits of its first and last letter.
+    assert len(left.removeprefix("Basic ")) <= (len(user) + 1) * 8 // 6 + 1
+    assert len(right) <= 4
 
 
 def test_secrets_are_found_at_any_depth_and_the_longest_goes_first() -> None:
