@@ -200,9 +200,9 @@ class MilvusSecrets(Section):
 def _git_url(value: str | None) -> str | None:
     if value is None:
         return None
-    # The URL reaches Airflow's Deployment in clear.
-    if re.match(r"[a-z+]+://[^/@]*:[^/@]*@", value):
-        raise ValueError("holds a password; leave it out and use an SSH key")
+    # The URL reaches Airflow's Deployment in clear, and a token stands where a user's name does.
+    if re.match(r"https?://[^/]*@|[a-z+]+://[^@]*:[^@]*@", value):
+        raise ValueError("holds a password or a token; leave it out and use an SSH key")
     if not re.match(r"((https|ssh)://[^\s/]+/|[^\s@:/]+@[^\s:/]+:)\S+\Z", value):
         raise ValueError("is not the URL of a Git repository, by https or by ssh")
     return value

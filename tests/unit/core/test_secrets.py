@@ -155,6 +155,8 @@ def test_no_message_repeats_a_value(tmp_path: Path, text: str) -> None:
         ("airflow.fernet_key", "abc", "airflow.fernet_key", "not a Fernet key"),
         ("airflow.jwt_secret", "short", "airflow.jwt_secret", "at least 16 characters"),
         ("gitsync.url", "https://me:pw@example.com/x.git", "gitsync.url", "use an SSH key"),
+        ("gitsync.url", "https://me:p/w@example.com/x.git", "gitsync.url", "holds a password"),
+        ("gitsync.url", "https://ghp_token@example.com/x.git", "gitsync.url", "or a token"),
         ("gitsync.url", "dags", "gitsync.url", "not the URL of a Git repository"),
         ("principals", [{"name": "x"}], "principals[0].arn", "is missing"),
         ("principals", [{"arn": ARN, "level": "amdin"}], "principals[0].level", "did you mean 'admin'"),
