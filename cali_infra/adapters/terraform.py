@@ -349,7 +349,10 @@ class Terraform:
     def _ask_version(self) -> str:
         remedy = "install Terraform 1.11 or newer, or name the program in cali.yaml: terraform_binary"
         try:
-            run = self._run(Path.cwd(), "version", {"json": _FLAG}, plain=True, bare=True, timeout=_QUICK)
+            # What ends with another exit code says no version either.
+            run = self._run(
+                Path.cwd(), "version", {"json": _FLAG}, plain=True, bare=True, check=False, timeout=_QUICK
+            )
             found = str(json.loads("\n".join(run.lines))["terraform_version"])
             number = tuple(int(part) for part in found.split("-")[0].split(".")[:2])
         except (FileNotFoundError, PermissionError):

@@ -219,6 +219,14 @@ def test_another_program_is_not_taken_for_terraform(terraform: Terraform, played
         terraform.version()
 
 
+def test_a_program_that_knows_no_such_command_is_not_taken_for_terraform(
+    terraform: Terraform, played: Played
+) -> None:
+    played.out["version"], played.ended["version"] = "", Ended(2)
+    with pytest.raises(PreconditionError, match="is not Terraform"):
+        terraform.version()
+
+
 # -- init ---------------------------------------------------------------------------------------------------
 
 
