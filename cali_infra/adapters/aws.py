@@ -370,7 +370,13 @@ class Aws:
                 )
                 make: Any = self._boto().client
                 endpoint = self._environ.get("AWS_ENDPOINT_URL") or None
-                self._clients[service] = make(service, config=config, endpoint_url=endpoint)
+                try:
+                    self._clients[service] = make(service, config=config, endpoint_url=endpoint)
+                except ValueError as error:
+                    # What botocore says to an address that is none is no error of its own kind.
+                    raise AwsError(
+                        f"{service}: {error}", remedy="check AWS_ENDPOINT_URL and region, then run it again"
+                    ) from error
             return self._clients[service]
 
     def _boto(self) -> boto3.Session:

@@ -276,6 +276,12 @@ def test_a_refusal_says_what_to_do(code: str, remedy: str) -> None:
     assert remedy in e.value.remedy
 
 
+def test_an_endpoint_that_is_no_address() -> None:
+    with pytest.raises(AwsError, match="Invalid endpoint: nonsense") as caught:
+        Aws(SEOUL, {**KEYS, "AWS_ENDPOINT_URL": "nonsense"}).identity()
+    assert "AWS_ENDPOINT_URL" in caught.value.remedy
+
+
 def test_an_endpoint_that_is_not_there() -> None:
     with pytest.raises(AwsError, match="Could not connect") as caught, fast():
         Aws(SEOUL, {**KEYS, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}).identity()
