@@ -141,6 +141,8 @@ def cali(
     """One command for a log-analytics platform on AWS: EKS, OpenSearch, Fluent Bit and what runs on them."""
     start: Options = ctx.obj
     start.ui.json_output, start.ui.quiet, start.ui.verbose = output is Output.JSON, quiet, verbose
+    if (start.project / project).exists() and not (start.project / project).is_dir():
+        raise UsageError(f"{project} is no folder", remedy="--project names the folder that holds cali.yaml")
     ctx.obj = replace(
         start,
         project=(start.project / project).resolve(),
@@ -177,9 +179,9 @@ def run(arguments: Sequence[str], ui: UI, environ: Mapping[str, str], folder: Pa
     except Exception as error:
         # Typer's own errors have no public base in every version; each can word itself.
         if hasattr(error, "format_message"):
-            ui.usage(" ".join(error.format_message().split()), "cali --help lists commands and options")
+            ui.usage(" ".join(error.format_message().split()), _usage_remedy(error))
             return USAGE
-        ui.error(_bug(error, args, ui, folder))
+        ui.error(_bug(error, args, ui, environ, folder))
         return FAILED
 
 
@@ -243,13 +245,23 @@ def _asks_for_json(args: Sequence[str]) -> bool:
     return f"{_OUTPUT}=json" in front or (_OUTPUT, "json") in pairwise(front)
 
 
-def _bug(error: Exception, args: Sequence[str], ui: UI, folder: Path) -> CaliError:
+def _usage_remedy(error: Exception) -> str:
+    name = getattr(error, "option_name", None)
+    if name in _WITH_VALUE:
+        return f"{name} stands in front of the command: cali {name} VALUE COMMAND"
+    return "cali --help lists commands and options"
+
+
+def _bug(
+    error: Exception, args: Sequence[str], ui: UI, environ: Mapping[str, str], folder: Path
+) -> CaliError:
     """An error that nobody meant: said in a line, kept whole and without secrets in a private file."""
     import platform
     import tempfile
     import traceback
 
     from cali_infra.core import files
+    from cali_infra.core.redaction import redactor
 
     workspace = folder / ".cali"
     log = Path(
@@ -260,10 +272,14 @@ def _bug(error: Exception, args: Sequence[str], ui: UI, folder: Path) -> CaliErr
         f"cali {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
         f"arguments: {' '.join(args)}\n\n{''.join(traceback.format_exception(error))}"
     )
-    files.write_private(log, ui.redacted(text).encode("utf-8", "replace"))
-    bug = CaliError(
-        f"this is a mistake in cali itself ({type(error).__name__})",
-        remedy=f"please report it with {log}, which holds the details",
-    )
+    # The secrets of the files are hidden once they were read, the keys of the environment from the start.
+    clean = redactor(None, environ)(ui.redacted(text))
+    try:
+        files.write_private(log, clean.encode("utf-8", "replace"))
+        remedy = f"please report it with {log}, which holds the details"
+    except OSError as unwritten:
+        # A full disk, perhaps, and then that is the cause.
+        remedy = f"please report it; its details could not be kept ({log}: {unwritten.strerror})"
+    bug = CaliError(f"this is a mistake in cali itself ({type(error).__name__})", remedy=remedy)
     bug.code = "bug"
     return bug

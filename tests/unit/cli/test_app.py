@@ -207,6 +207,50 @@ class TestCrash:
         assert "ValueError: it was ********" in text
         assert "arguments: --output json plan" in text
 
+    def test_it_holds_no_key_of_the_environment(self, cali: Cali, plan_is: Plays, tmp_path: Path) -> None:
+        (tmp_path / ".cali").mkdir()
+        key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+
+        def crash(options: Options) -> None:
+            raise ValueError(options.environ["AWS_SECRET_ACCESS_KEY"])
+
+        plan_is(crash)
+        assert cali("plan", environ={"AWS_SECRET_ACCESS_KEY": key}).code == 1
+        (log,) = (tmp_path / ".cali").iterdir()
+        assert key not in log.read_text()
+
+    def test_one_that_cannot_be_kept_is_still_said(
+        self, cali: Cali, plan_is: Plays, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(path: Path, content: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+        def crash(options: Options) -> None:
+            raise ValueError
+
+        plan_is(crash)
+        monkeypatch.setattr("cali_infra.core.files.write_private", full)
+        ran = cali("plan", "--output", "json")
+        assert (ran.code, ran.document["error"]["code"]) == (1, "bug")
+        assert "No space left on device" in ran.err
+
+
+class TestWhere:
+    @pytest.mark.parametrize("command", [("init", "--yes"), ("sandbox", "start"), ("plan",)])
+    def test_a_project_that_is_a_file(self, cali: Cali, tmp_path: Path, command: tuple[str, ...]) -> None:
+        (tmp_path / "cali.yaml").touch()
+        ran = cali("--project", "cali.yaml", *command)
+        assert ran.code == 2
+        assert "cali.yaml is no folder" in ran.err
+
+    @pytest.mark.parametrize("option", ["--project", "--env", "--kubeconfig", "--context"])
+    def test_a_global_option_behind_the_command_is_told_where_it_stands(
+        self, cali: Cali, option: str
+    ) -> None:
+        ran = cali("plan", option, "x")
+        assert ran.code == 2
+        assert f"{option} stands in front of the command" in ran.err
+
 
 class TestHelp:
     def test_version(self, cali: Cali) -> None:
