@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cali_infra.cli.context import Options
+
+if TYPE_CHECKING:
+    from cali_infra.adapters.kubernetes import ObjectRef
 
 
 def down(
@@ -16,10 +19,10 @@ def down(
     """Delete everything that this environment is made of, after naming it."""
     from cali_infra.cli import running
     from cali_infra.core.destroy import Contents, Destruction
-    from cali_infra.core.plans import StagePlan
+    from cali_infra.core.plans import Action, ResourceChange, StagePlan
     from cali_infra.core.report import run_document
     from cali_infra.core.stages import STAGES
-    from cali_infra.core.sweep import release_attached, survivors
+    from cali_infra.core.sweep import attached, release, survivors
     from cali_infra.errors import CaliError
 
     options: Options = ctx.obj
@@ -28,12 +31,18 @@ def down(
         platform = run.platform
         name = platform.settings.environment
 
+        hanging: list[ObjectRef] = []
+
         def approve(contents: Contents) -> bool:
+            hanging.extend(attached(platform, tree))
+            if hanging:
+                changes = tuple(ResourceChange(str(ref), Action.DELETE) for ref in hanging)
+                ui.plan(StagePlan("in the cluster", changes), asked=not yes)
             for stage in reversed(STAGES):
                 if changes := contents.get(stage.name, ()):
                     # Also with --quiet: nobody approves what was not shown.
                     ui.plan(StagePlan(stage.name, tuple(changes)), asked=not yes)
-            total = sum(len(changes) for changes in contents.values())
+            total = len(hanging) + sum(len(changes) for changes in contents.values())
             return yes or ui.confirm(
                 f"Delete these {total} resources of {name}, with every log, volume and dashboard in them?"
             )
@@ -46,7 +55,7 @@ def down(
                 tree,
                 run.cancel,
                 options.clock,
-                prepare=lambda: release_attached(platform, tree, run.cancel),
+                prepare=lambda: release(platform, hanging, tree, run.cancel),
             )
             report = destruction.down(STAGES, destruction.contents(STAGES), approve)
         try:

@@ -6,7 +6,7 @@ is still there. Source: facts, "Taking it down".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from cali_infra.core.progress import Progress
 from cali_infra.errors import CaliError, RunInterruptedError
 
 if TYPE_CHECKING:
+    from cali_infra.adapters.kubernetes import ObjectRef
     from cali_infra.core.platform import Platform
 
 # How long what is being deleted may take altogether, and how often it is looked at, in seconds.
@@ -21,21 +22,17 @@ PATIENCE = 300.0
 _PAUSE = 2.0
 
 
-def release_attached(
-    platform: Platform, watch: Progress, cancel: Event, *, patience: float = PATIENCE
-) -> None:
-    """Delete Services of type LoadBalancer and PersistentVolumeClaims, and wait until they are gone.
-
-    What is not by then, `patience` in seconds, is said: a volume that is still mounted shows up as a survivor.
+def attached(platform: Platform, watch: Progress) -> tuple[ObjectRef, ...]:
+    """The Services of type LoadBalancer and the PersistentVolumeClaims of the stack's cluster.
 
     A cluster that cannot be reached is said and left to the stages: what hangs on it shows up as a survivor.
     One that a rehearsal only borrows, by `--kubeconfig`, stays: what hangs on it is somebody else's.
     """
     if platform.target.rehearsal and platform.target.kubeconfig is not None:
         watch.note("the cluster of --kubeconfig stays, and so do its load balancers and volumes")
-        return
+        return ()
     if "cluster_ca" not in platform.stack("eks").outputs():
-        return
+        return ()
     from cali_infra.adapters.kubernetes import ObjectRef
 
     try:
@@ -46,11 +43,32 @@ def release_attached(
             if service.get("spec", {}).get("type") == "LoadBalancer"
         ]
         claims = kubernetes.list("v1", "PersistentVolumeClaim")
-        refs = [
-            ObjectRef("v1", kind, item["metadata"]["namespace"], item["metadata"]["name"])
-            for kind, objects in (("Service", services), ("PersistentVolumeClaim", claims))
-            for item in objects
-        ]
+    except CaliError as error:
+        watch.warn(f"load balancers and volumes may be left: {error.message}")
+        return ()
+    return tuple(
+        ObjectRef("v1", kind, item["metadata"]["namespace"], item["metadata"]["name"])
+        for kind, objects in (("Service", services), ("PersistentVolumeClaim", claims))
+        for item in objects
+    )
+
+
+def release(
+    platform: Platform,
+    refs: Sequence[ObjectRef],
+    watch: Progress,
+    cancel: Event,
+    *,
+    patience: float = PATIENCE,
+) -> None:
+    """Delete these objects and wait until they are gone.
+
+    What is not by then, `patience` in seconds, is said: a volume that is still mounted shows up as a survivor.
+    """
+    if not refs:
+        return
+    try:
+        kubernetes = platform.kubernetes()
         for ref in refs:
             if cancel.is_set():
                 raise RunInterruptedError("interrupted; nothing but what is named above was deleted")

@@ -12,7 +12,7 @@ import pytest
 from cali_infra.adapters.kubernetes import ObjectRef
 from cali_infra.core.platform import Platform
 from cali_infra.core.progress import Silent
-from cali_infra.core.sweep import release_attached
+from cali_infra.core.sweep import attached, release
 from cali_infra.errors import RunInterruptedError
 
 
@@ -48,7 +48,8 @@ def test_a_borrowed_cluster_keeps_what_hangs_on_it(
 ) -> None:
     cluster = Holding()
 
-    release_attached(platform(cluster, rehearsal, kubeconfig), Silent(), Event())
+    world = platform(cluster, rehearsal, kubeconfig)
+    release(world, attached(world, Silent()), Silent(), Event())
 
     assert cluster.deleted == deleted
 
@@ -61,7 +62,8 @@ def test_what_does_not_go_is_named_and_stops_nothing() -> None:
         def warn(self, text: str, *, stage: str = "") -> None:
             warnings.append(text)
 
-    release_attached(platform(cluster, False, None), Words(), Event(), patience=0)
+    world = platform(cluster, False, None)
+    release(world, attached(world, Silent()), Words(), Event(), patience=0)
 
     assert cluster.deleted == ["Service", "PersistentVolumeClaim"]
     (warning,) = warnings
@@ -78,8 +80,14 @@ def test_waiting_ends_with_an_interrupt() -> None:
             if "PersistentVolumeClaim" in text:
                 cancel.set()
 
+    world = platform(cluster, False, None)
+    refs = attached(world, Silent())
+    assert [str(ref) for ref in refs] == [
+        "Service shop/service",
+        "PersistentVolumeClaim shop/persistentvolumeclaim",
+    ]
     with pytest.raises(RunInterruptedError):
-        release_attached(platform(cluster, False, None), Interrupting(), cancel)
+        release(world, refs, Interrupting(), cancel)
 
 
 def platform(cluster: Holding, rehearsal: bool, kubeconfig: Path | None) -> Platform:
