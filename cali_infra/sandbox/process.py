@@ -251,7 +251,8 @@ class Sandbox:
                     *("--folder", str(self.folder), "--region", region, "--id", uuid.uuid4().hex),
                     *("--lock", str(lock), "--ready", str(tell)),
                 ],
-                env=neutral(environ),
+                # Nor are the settings' overrides, passwords among them, any business of a process that stays.
+                env={k: v for k, v in neutral(environ).items() if not k.upper().startswith("CALI_")},
                 # A working directory would keep a folder busy for as long as the sandbox runs.
                 cwd="/",
                 stdin=subprocess.DEVNULL,
@@ -306,5 +307,5 @@ def _check_packages() -> None:
     if missing := missing_packages():
         raise SandboxError(
             f"the sandbox needs packages that are not installed: {', '.join(missing)}",
-            remedy="pip install 'cali-infra[sandbox]'",
+            remedy="install cali anew, with them, in its checkout: pipx install --force '.[sandbox]'",
         )

@@ -28,6 +28,8 @@ DOMAIN_TIMEOUT = "1s"
 # What would send a call elsewhere, or sign it with another's credentials, if it stayed in the environment.
 _STRANGERS = frozenset(
     {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
         "AWS_PROFILE",
         "AWS_DEFAULT_PROFILE",
         "AWS_SESSION_TOKEN",

@@ -59,6 +59,26 @@ def test_nothing_in_the_surroundings_leads_to_a_real_aws() -> None:
     assert surroundings["NO_PROXY"] == "internal,127.0.0.1,localhost"
 
 
+def test_the_server_gets_no_keys_and_no_passwords(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, str] = {}
+
+    def started(command: list[str], *, env: dict[str, str], **rest: object) -> None:
+        given.update(env)
+        raise OSError("enough")
+
+    monkeypatch.setattr("cali_infra.sandbox.process.subprocess.Popen", started)
+    environ = {
+        "PATH": "/bin",
+        "AWS_ACCESS_KEY_ID": "real",
+        "AWS_SECRET_ACCESS_KEY": "real",
+        "CALI_OPENSEARCH__MASTER_PASSWORD": "real",
+    }
+    with pytest.raises(OSError, match="enough"):
+        Sandbox(tmp_path / "sandbox").start("ap-northeast-2", environ)
+    assert given["PATH"] == "/bin"
+    assert "real" not in given.values()
+
+
 def test_another_projects_sandbox_is_used_when_the_environment_names_it(tmp_path: Path) -> None:
     mine, theirs = tmp_path / "mine", tmp_path / "theirs"
     theirs.mkdir()
