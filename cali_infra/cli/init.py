@@ -135,6 +135,12 @@ def init(
         ui.info(f"kept {path} as it was")
     if outcome.ignored:
         ui.info(f"added to .gitignore: {' '.join(outcome.ignored)}")
+    secrets_path = options.project / secrets.FILE
+    if secrets_path in outcome.written and (applied := core.applied_before(options.project)):
+        ui.warn(
+            f"{', '.join(applied)} was applied with other passwords: put the earlier {secrets.FILE} back if you "
+            "have it; else the next `up` changes them"
+        )
     if git.tracks(options.project, secrets.FILE, options.environ):
         ui.warn("secrets.yaml is in Git's index: git rm --cached secrets.yaml, and change what was pushed")
     ui.info("next: cali --sandbox up, a rehearsal on this machine; then cali up")

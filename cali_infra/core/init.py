@@ -78,6 +78,13 @@ def existing(folder: Path) -> tuple[Path, ...]:
     return there
 
 
+def applied_before(folder: Path) -> tuple[str, ...]:
+    """The environments of the project that something was applied to from this machine; no rehearsals."""
+    records = (folder / ".cali").glob("*/workspace.json")
+    names = sorted(record.parent.name for record in records)
+    return tuple(name for name in names if not name.startswith("sandbox-"))
+
+
 def create(folder: Path, answers: Answers, random: Random) -> Outcome:
     """Write what is missing of `cali.yaml` and `secrets.yaml`, whole and valid, and complete `.gitignore`.
 

@@ -40,6 +40,15 @@ def test_no_password_is_shown(cali: Cali, tmp_path: Path) -> None:
     assert ran.document["written"] == [str(tmp_path / "cali.yaml"), str(tmp_path / "secrets.yaml")]
 
 
+def test_new_passwords_for_what_was_applied_before_are_warned_of(cali: Cali, tmp_path: Path) -> None:
+    for name in ("prod", "sandbox-default"):
+        (tmp_path / ".cali" / name).mkdir(parents=True)
+        (tmp_path / ".cali" / name / "workspace.json").touch()
+    ran = cali("init", "--yes")
+    assert ran.code == 0
+    assert "warning: prod was applied with other passwords" in ran.err
+
+
 def test_options_take_the_place_of_questions(cali: Cali, tmp_path: Path) -> None:
     ran = cali(
         *("--env", "prod", "init", "--yes", "--project", "demo", "--region", "us-east-1", *ADDRESS),
