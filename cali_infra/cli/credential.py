@@ -11,8 +11,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from cali_infra.errors import CaliError
-
 if TYPE_CHECKING:
     from cali_infra.adapters.aws import Token
     from cali_infra.ui import UI
@@ -56,7 +54,8 @@ def answered(arguments: Sequence[str], environ: Mapping[str, str], ui: UI) -> bo
 
     try:
         token = Aws(region, environ, profile).token(cluster)
-    except CaliError:
+    except Exception:
+        # Asked once more by the parser's way, it is said in cali's words, and never in a traceback.
         return False
     ui.json(document(token, environ))
     return True
