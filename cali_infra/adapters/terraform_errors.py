@@ -236,7 +236,7 @@ _KINDS: tuple[_Kind, ...] = (
     ),
     _Kind(
         _pattern(r"S3 bucket \S+ does not exist", r"NoSuchBucket\b"),
-        _precondition("the bucket of the state does not exist", "make it: cali state bootstrap"),
+        _precondition("the bucket of the state does not exist", "make it: cali state bootstrap (cali --sandbox state bootstrap for a rehearsal)"),
         decisive=True,
     ),
     _Kind(

@@ -25,7 +25,7 @@ from cali_infra.core.stacks import TerraformStage
 from cali_infra.core.stages import STAGES, Kind, closure
 from cali_infra.core.target import Target
 from cali_infra.core.workspace import Owner, Workspace
-from cali_infra.errors import WrongTargetError
+from cali_infra.errors import PreconditionError, WrongTargetError
 
 if TYPE_CHECKING:
     from cali_infra.adapters.aws import Aws, Identity
@@ -229,12 +229,15 @@ def _connect(
 ) -> Kubernetes:
     """The stack's cluster, or whatever `--kubeconfig` names: on a real account only the stack's own cluster.
 
-    Raises WrongTargetError when it names another.
+    Raises WrongTargetError when it names another, PreconditionError where the stack has no cluster to go to or to
+    compare with.
     """
     from cali_infra.adapters.kubernetes import ClusterAccess, Kubernetes
 
     eks = stack("eks").outputs()
-    endpoint = str(eks["cluster_endpoint"])
+    endpoint = str(eks.get("cluster_endpoint", ""))
+    if not endpoint and not (target.rehearsal and target.kubeconfig):
+        raise PreconditionError("the cluster does not exist yet", remedy="make it: cali up --through eks")
     if target.kubeconfig is not None:
         named = Kubernetes.from_kubeconfig(
             target.kubeconfig, target.context, environ=target.environ, grace=_GRACE

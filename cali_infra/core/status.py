@@ -131,13 +131,15 @@ def gather(platform: Platform, cancel: Event) -> EnvironmentStatus:
         states = [
             pool.submit(_stage, platform, stage.name, stage.kind, broken.get(stage.name)) for stage in STAGES
         ]
+        stages = tuple(state.result() for state in states)
+        problems += [f"{s.name}: {s.problem}" for s in stages if s.problem and s.name not in broken]
         return EnvironmentStatus(
             environment=platform.settings.environment,
             account=platform.identity.account,
             region=platform.settings.region,
             rehearsal=platform.target.rehearsal,
-            stages=tuple(state.result() for state in states),
-            versions=_versions(platform, eks),
+            stages=stages,
+            versions=_versions(platform, eks, search),
             nodes=nodes.result() if nodes else (),
             endpoints={
                 name: str(value)
@@ -159,10 +161,11 @@ def _outputs(platform: Platform, name: str, broken: Mapping[str, object]) -> Map
     return {} if name in broken else platform.stack(name).outputs()
 
 
-def _versions(platform: Platform, eks: Mapping[str, Any]) -> dict[str, str]:
+def _versions(platform: Platform, eks: Mapping[str, Any], search: Mapping[str, Any]) -> dict[str, str]:
     versions = {"cali": __version__, "terraform": platform.terraform.version()}
     if eks.get("cluster_version"):
         versions["kubernetes"] = str(eks["cluster_version"])
+    if search.get("opensearch_endpoint"):
         versions["opensearch"] = platform.settings.search.engine_version.removeprefix("OpenSearch_")
     return versions
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import cast
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
 
 from cali_infra.adapters.kubernetes import Kubernetes
-from cali_infra.core.platform import _Once
+from cali_infra.core.platform import _connect, _Once
+from cali_infra.core.settings import Settings
+from cali_infra.core.target import Target
+from cali_infra.errors import PreconditionError
 
 
 def test_a_replaced_cluster_gets_a_connection_of_its_own() -> None:
@@ -16,3 +23,12 @@ def test_a_replaced_cluster_gets_a_connection_of_its_own() -> None:
     assert kubernetes() is first
     cluster[0] = "https://two"
     assert kubernetes() is not first
+
+
+@pytest.mark.parametrize("kubeconfig", [None, Path("config")])
+def test_a_cluster_that_was_never_made_is_named(kubeconfig: Path | None) -> None:
+    target = Target(Path(), Path(), {}, "aws", kubeconfig=kubeconfig)
+    stack: Any = SimpleNamespace(outputs=dict)
+    with pytest.raises(PreconditionError, match="does not exist yet") as caught:
+        _connect(target, Settings(), cast(Any, None), lambda name: stack)
+    assert "cali up --through eks" in caught.value.remedy
