@@ -27,6 +27,9 @@ PATIENCE = 60.0
 _BUSY = frozenset({429, 502, 503, 504})
 _SECURITY = "/_plugins/_security/api"
 _RETENTION = "/_plugins/_ism"
+_POLICY_OF_INDEX = "index.plugins.index_state_management.policy_id"
+# The longest request line that a domain takes has 4,096 bytes, and an index prefix has up to 64.
+_INDICES_AT_ONCE = 40
 
 Body = dict[str, Any]
 
@@ -107,18 +110,24 @@ class OpenSearch:
         """Make an index state policy, or replace the one of this version."""
         self._request("PUT", f"{_RETENTION}/policies/{_path(name)}", {"policy": policy}, version)
 
-    def renew_policy(self, name: str, pattern: str) -> None:
-        """Give the indices of a pattern the policy as it is now; by themselves they keep the one they got.
+    def renew_policy(self, name: str, pattern: str) -> dict[str, str]:
+        """Give the indices that have this policy its newest version; by themselves they keep the one they got.
 
-        Source: the chapter "Managed indexes" of the OpenSearch documentation.
+        Returns, by index, why one of the pattern will not follow the policy. An index with a policy of somebody
+        else's, or with none, is left as it is: it may be there to be kept. Source: the chapter "Managed indexes"
+        of the OpenSearch documentation.
         """
-        path = f"{_RETENTION}/change_policy/{quote(pattern, safe='*')}"
-        try:
-            self._request("POST", path, {"policy_id": name})
-        except OpenSearchError as error:
-            # There is no such index yet.
-            if error.status != 404:
-                raise
+        found = self._find(f"{_RETENTION}/explain/{quote(pattern, safe='*')}") or {}
+        # Beside the indices the answer holds a count.
+        policies = {index: one.get(_POLICY_OF_INDEX) for index, one in found.items() if isinstance(one, dict)}
+        left = {index: "it has no policy" for index, policy in policies.items() if policy is None}
+        ours = sorted(index for index, policy in policies.items() if policy == name)
+        for start in range(0, len(ours), _INDICES_AT_ONCE):
+            indices = ",".join(map(_path, ours[start : start + _INDICES_AT_ONCE]))
+            # It answers 200 for the indices that it refuses, too.
+            answer = self._request("POST", f"{_RETENTION}/change_policy/{indices}", {"policy_id": name})
+            left |= {one["index_name"]: str(one["reason"]) for one in answer.get("failed_indices") or ()}
+        return left
 
     def role(self, name: str) -> Body | None:
         """The role of this name, or None."""

@@ -44,7 +44,7 @@ class Domain(Protocol):
 
     def put_policy(self, name: str, policy: Body, version: dict[str, int] | None = None) -> None: ...
 
-    def renew_policy(self, name: str, pattern: str) -> None: ...
+    def renew_policy(self, name: str, pattern: str) -> Mapping[str, str]: ...
 
     def role(self, name: str) -> Body | None: ...
 
@@ -73,11 +73,20 @@ class Index:
     def pattern(self) -> str:
         return f"{self.prefix}-*"
 
+    @property
+    def priority(self) -> int:
+        """Of template and policy: of two prefixes that overlap, `logs` and `logs-prod`, the longer one wins.
+
+        The domain refuses overlapping patterns of the same priority, and what an earlier prefix left stays
+        there for as long as its indices do.
+        """
+        return 100 + len(self.prefix)
+
     def template(self) -> Body:
         """The index template, in the form in which the domain gives it back."""
         return {
             "index_patterns": [self.pattern],
-            "priority": 100,
+            "priority": self.priority,
             "template": {"settings": {"index": self._settings()}, "mappings": _mappings()},
             "_meta": {"managed-by": "cali"},
         }
@@ -100,7 +109,7 @@ class Index:
                 },
                 {"name": "deleted", "actions": [{"delete": {}}], "transitions": []},
             ],
-            "ism_template": [{"index_patterns": [self.pattern], "priority": 100}],
+            "ism_template": [{"index_patterns": [self.pattern], "priority": self.priority}],
         }
 
     def roles(self) -> Mapping[str, Body]:
@@ -134,17 +143,21 @@ class Index:
         }
 
 
+# Writes one change; what it returns, if anything, is a warning.
+Call = Callable[[], str | None]
+
+
 @dataclass(frozen=True)
 class IndexPlan(StagePlan):
     """A plan with the calls that apply it, one for each change and in the same order."""
 
-    calls: tuple[Callable[[], None], ...] = field(default=(), repr=False)
+    calls: tuple[Call, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
 class _Step:
     change: ResourceChange
-    call: Callable[[], None]
+    call: Call
 
 
 class IndexWork:
@@ -189,7 +202,9 @@ class IndexWork:
             if cancel.is_set():
                 raise RunInterruptedError("interrupted; run `cali up index` to go on")
             watch.resource(self._stage, change.address, change.action.value, "started", 0.0)
-            call()
+            warning = call()
+            if warning:
+                watch.warn(warning, stage=self._stage)
             watch.resource(self._stage, change.address, change.action.value, "complete", 0.0)
 
     def contents(self) -> tuple[ResourceChange, ...]:
@@ -229,10 +244,10 @@ class IndexWork:
         found = domain.policy(name)
         policy, version = found if found else (None, None)
 
-        def put() -> None:
+        def put() -> str | None:
             domain.put_policy(name, wanted, version)
-            if version is not None:
-                domain.renew_policy(name, self._wanted.pattern)
+            kept = domain.renew_policy(name, self._wanted.pattern)
+            return _not_renewed(name, kept) if kept else None
 
         return _step(f"retention policy {name}", policy, wanted, put)
 
@@ -251,11 +266,11 @@ class IndexWork:
         )
 
 
-def _bind(put: Callable[[str, Body], None], name: str, body: Body) -> Callable[[], None]:
+def _bind(put: Callable[[str, Body], None], name: str, body: Body) -> Call:
     return lambda: put(name, body)
 
 
-def _step(address: str, found: Body | None, wanted: Body, call: Callable[[], None]) -> _Step | None:
+def _step(address: str, found: Body | None, wanted: Body, call: Call) -> _Step | None:
     if found is None:
         return _Step(ResourceChange(address, Action.CREATE), call)
     fields = tuple(_differences(found, wanted, ""))
@@ -276,6 +291,13 @@ def _differences(found: Any, wanted: Any, path: str) -> Iterator[str]:
             yield from _differences(old, new, f"{path}[{position}]")
     elif found != wanted:
         yield f"{path}: {_brief(found)} -> {_brief(wanted)}"
+
+
+def _not_renewed(policy: str, kept: Mapping[str, str]) -> str:
+    """The next plan sees the policy itself, which is right by then: this is the one time to say it."""
+    shown = ", ".join(f"{index} ({reason})" for index, reason in sorted(kept.items())[:3])
+    more = f" and {len(kept) - 3} more" if len(kept) > 3 else ""
+    return f"{policy} does not reach these indices, which are not deleted when it says: {shown}{more}"
 
 
 def _brief(value: Any) -> str:

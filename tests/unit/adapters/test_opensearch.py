@@ -131,6 +131,29 @@ def test_a_policy_is_replaced_at_the_version_that_was_read(domain: Domain, clock
     assert "if_seq_no=7" in put.path and "if_primary_term=2" in put.path
 
 
+def test_a_new_version_of_a_policy_reaches_its_own_indices_only(domain: Domain, clock: Clock) -> None:
+    key = "index.plugins.index_state_management.policy_id"
+    mine = [f"logs-{day:03}" for day in range(50)]
+    explained: dict[str, Any] = {index: {key: "keep"} for index in mine}
+    explained |= {"logs-held": {key: None}, "logs-archive": {key: "for-ever"}, "total_managed_indices": 51}
+    domain.answer("GET /_plugins/_ism/explain/logs-*", (200, explained))
+    refused = {"index_name": "logs-049", "index_uuid": "u", "reason": "it is in transition"}
+    fine: dict[str, Any] = {"updated_indices": 40, "failures": False, "failed_indices": []}
+    route = "/_plugins/_ism/change_policy/"
+    domain.answer(f"POST {route}{','.join(mine[:40])}", (200, fine))
+    domain.answer(f"POST {route}{','.join(mine[40:])}", (200, {**fine, "failed_indices": [refused]}))
+    left = connect(domain, clock).renew_policy("keep", "logs-*")
+    assert left == {"logs-held": "it has no policy", "logs-049": "it is in transition"}
+    asked = [request for request in domain.requests if request.method == "POST"]
+    assert len(asked) == 2 and all(request.body == {"policy_id": "keep"} for request in asked)
+    assert not any("archive" in request.path or "held" in request.path for request in asked)
+
+
+def test_a_policy_without_indices_has_none_to_reach(domain: Domain, clock: Clock) -> None:
+    assert connect(domain, clock).renew_policy("keep", "logs-*") == {}
+    assert [request.method for request in domain.requests] == ["GET"]
+
+
 def test_roles_mappings_and_users_are_found_by_name(domain: Domain, clock: Clock) -> None:
     opensearch = connect(domain, clock)
     for kind, read in (

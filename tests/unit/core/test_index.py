@@ -38,6 +38,7 @@ class Domain:
     users: dict[str, tuple[Body, str]] = field(default_factory=dict)
     writes: list[str] = field(default_factory=list)
     connected: list[tuple[str, str]] = field(default_factory=list)
+    stuck: dict[str, str] = field(default_factory=dict)
 
     def connect(self, user: str, password: SecretStr) -> Domain:
         self.connected.append((user, password.get_secret_value()))
@@ -72,8 +73,9 @@ class Domain:
         assert (version or {}).get("if_seq_no") == there
         self.policies[name] = copy.deepcopy(policy), (there or 0) + 1
 
-    def renew_policy(self, name: str, pattern: str) -> None:
+    def renew_policy(self, name: str, pattern: str) -> dict[str, str]:
         self.writes.append(f"policy {name} for {pattern}")
+        return self.stuck
 
     def role(self, name: str) -> Body | None:
         found = copy.deepcopy(self.roles.get(name))
@@ -147,7 +149,7 @@ def test_a_new_domain_gets_all_of_it(watch: Watch) -> None:
     assert domain.writes == []
     stage.apply(plan, watch, threading.Event())
     assert stage.exists()
-    assert len(domain.writes) == 8
+    assert len(domain.writes) == 9, "eight, and the policy for indices that are there"
     assert domain.connected == [("cali-admin", "Master-password-1")]
 
 
@@ -172,6 +174,14 @@ def test_another_retention_is_shown_and_written(watch: Watch) -> None:
         "policy cali-logs-retention for cali-logs-*",
     ]
     assert stage.plan(watch).empty
+
+
+def test_indices_that_keep_another_retention_are_named(watch: Watch) -> None:
+    domain = Domain(stuck={f"cali-logs-2026.01.0{day}": "it has no policy" for day in range(1, 6)})
+    apply(work(domain), watch)
+    (warning,) = [line for line in watch.lines if "does not reach" in line]
+    assert "cali-logs-2026.01.01 (it has no policy)" in warning
+    assert "2026.01.04" not in warning and warning.endswith("and 2 more")
 
 
 def test_a_changed_password_is_found_and_never_shown(watch: Watch) -> None:
@@ -248,6 +258,10 @@ def test_it_works_on_the_sandboxs_domain(watch: Watch, tmp_path: Path) -> None:
             connect("cali-admin", SecretStr("Wrong-password-1")).info()
         assert caught.value.status == 401
         assert connect(READER, SecretStr("Reader-password-1")).info()["version"]["number"].startswith("2.")
+        # The old prefix's template and policy are there still, and its pattern takes in the new one's.
+        longer = work(connect, writer="Writer-password-2", logging={"index_prefix": "cali-logs-prod"})
+        apply(longer, watch)
+        assert longer.plan(watch).empty
     finally:
         standin.close()
 
