@@ -236,7 +236,10 @@ _KINDS: tuple[_Kind, ...] = (
     ),
     _Kind(
         _pattern(r"S3 bucket \S+ does not exist", r"NoSuchBucket\b"),
-        _precondition("the bucket of the state does not exist", "make it: cali state bootstrap (cali --sandbox state bootstrap for a rehearsal)"),
+        _precondition(
+            "the bucket of the state does not exist",
+            "make it: cali state bootstrap (for a rehearsal: cali --sandbox state bootstrap)",
+        ),
         decisive=True,
     ),
     _Kind(
