@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cali_infra.core import files
-from cali_infra.errors import PreconditionError, WrongTargetError
+from cali_infra.errors import OperationError, PreconditionError, WrongTargetError
 
 VARIABLES = "terraform.tfvars.json"
 BACKEND = "cali_backend.tf.json"
@@ -96,11 +96,11 @@ class Workspace:
 
     def remove_stack(self, name: str) -> None:
         """Remove a stack's copy with its variables and local state: only after it was destroyed."""
-        shutil.rmtree(self.stack(name), ignore_errors=True)
+        _remove(self.stack(name))
 
     def remove(self) -> None:
         """Remove the whole workspace: only after everything in it was destroyed."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        _remove(self.path)
 
     def owner(self) -> Owner | None:
         """Whom the workspace belongs to, or None before its first apply."""
@@ -156,3 +156,15 @@ class Workspace:
             yield
         finally:
             os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OperationError(
+            f"{folder} cannot be removed: {error}",
+            remedy="remove it by hand: it holds states and variables, and so passwords",
+        ) from error
