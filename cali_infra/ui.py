@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.tree import Tree
 
-    from cali_infra.core.plans import StagePlan, StageResult
+    from cali_infra.plans import StagePlan, StageResult
     from cali_infra.ui_tree import RunView
 
 # What a terminal would obey instead of show; line breaks and tabs stay.

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cali_infra.core.plans import Action, StagePlan, StageResult, Status
+from cali_infra.plans import Action, StagePlan, StageResult, Status
 
 if TYPE_CHECKING:
     from rich.text import Text

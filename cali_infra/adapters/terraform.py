@@ -26,6 +26,7 @@ from typing import IO, Any
 from python_terraform import IsFlagged
 from python_terraform import Terraform as CommandBuilder
 
+from cali_infra import files
 from cali_infra.adapters import terraform_errors, terraform_process, terraform_state
 from cali_infra.adapters.terraform_events import (
     ChangeSummary,
@@ -38,9 +39,8 @@ from cali_infra.adapters.terraform_events import (
     diagnostic,
 )
 from cali_infra.adapters.terraform_state import StateSnapshot
-from cali_infra.core import files
-from cali_infra.core.plans import Action, ResourceChange
 from cali_infra.errors import CaliError, Diagnostic, PreconditionError, RunInterruptedError
+from cali_infra.plans import Action, ResourceChange
 
 Watch = Callable[[Event], None]
 Log = Callable[[str], None]

@@ -260,7 +260,7 @@ def _bug(
     import tempfile
     import traceback
 
-    from cali_infra.core import files
+    from cali_infra import files
     from cali_infra.core.redaction import redactor
 
     workspace = folder / ".cali"

@@ -19,11 +19,11 @@ def down(
     """Delete everything that this environment is made of, after naming it."""
     from cali_infra.cli import running
     from cali_infra.core.destroy import Contents, Destruction
-    from cali_infra.core.plans import Action, ResourceChange, StagePlan
     from cali_infra.core.report import run_document
     from cali_infra.core.stages import STAGES
     from cali_infra.core.sweep import attached, release, survivors
     from cali_infra.errors import CaliError
+    from cali_infra.plans import Action, ResourceChange, StagePlan
 
     options: Options = ctx.obj
     ui = options.ui

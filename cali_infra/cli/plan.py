@@ -19,8 +19,8 @@ def plan(
     """Show what `up` would change, resource by resource; nothing is written."""
     from cali_infra.cli import running
     from cali_infra.core.deploy import Deployment, selection
-    from cali_infra.core.plans import StagePlan, Status
     from cali_infra.core.report import plan_document
+    from cali_infra.plans import StagePlan, Status
 
     options: Options = ctx.obj
     ui = options.ui

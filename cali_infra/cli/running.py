@@ -74,7 +74,7 @@ def show_question(ui: UI, question: Question, *, asked: bool) -> None:
 
 def conclude(ui: UI, report: Report, title: str, next_step: str) -> None:
     """The end of a run in text: what failed with its remedy, and what to type next."""
-    from cali_infra.core.plans import Status
+    from cali_infra.plans import Status
 
     for result in report.results:
         if result.status is Status.FAILED:

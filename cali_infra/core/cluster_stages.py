@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import Event
 from typing import Any, Protocol
 
-from cali_infra.core.plans import ResourceChange, StagePlan
 from cali_infra.core.progress import Progress
 from cali_infra.core.stacks import TerraformStage
 from cali_infra.core.stages import Stage
+from cali_infra.plans import ResourceChange, StagePlan
 
 
 class Work(Protocol):

@@ -14,11 +14,11 @@ from threading import Event
 
 from cali_infra.core import guard
 from cali_infra.core.drivers import Drivers
-from cali_infra.core.plans import StagePlan, StageResult, Status
 from cali_infra.core.progress import Progress
 from cali_infra.core.report import Report
 from cali_infra.core.stages import STAGES, Stage, closure, forward, named
 from cali_infra.errors import CaliError, RefusedError, RunInterruptedError, UsageError, WrongTargetError
+from cali_infra.plans import StagePlan, StageResult, Status
 
 WORKERS = 8
 

@@ -13,11 +13,11 @@ from threading import Event
 
 from cali_infra.core.deploy import WORKERS
 from cali_infra.core.drivers import Drivers
-from cali_infra.core.plans import Action, ResourceChange, StageResult, Status
 from cali_infra.core.progress import Progress
 from cali_infra.core.report import Report
 from cali_infra.core.stages import STAGES, Stage, backward
 from cali_infra.errors import CaliError, RefusedError, RunInterruptedError, UsageError
+from cali_infra.plans import Action, ResourceChange, StageResult, Status
 
 Contents = Mapping[str, tuple[ResourceChange, ...]]
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from threading import Event
 from typing import Protocol
 
-from cali_infra.core.plans import ResourceChange, StagePlan
 from cali_infra.core.progress import Progress
+from cali_infra.plans import ResourceChange, StagePlan
 
 
 class StageDriver(Protocol):

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cali_infra.core import assets, files
+from cali_infra import files
+from cali_infra.core import assets
 from cali_infra.core.index import WRITER
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from cali_infra.core.plans import Action, StagePlan
 from cali_infra.errors import GuardedChangeError
+from cali_infra.plans import Action, StagePlan
 
 GUARDED_TYPES = frozenset(
     {

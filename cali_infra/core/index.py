@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cali_infra.core.plans import Action, ResourceChange, StagePlan
 from cali_infra.core.progress import Progress
 from cali_infra.errors import RunInterruptedError
+from cali_infra.plans import Action, ResourceChange, StagePlan
 
 if TYPE_CHECKING:
     from pydantic import SecretStr

@@ -18,7 +18,8 @@ from typing import Any, Protocol
 import yaml
 from pydantic import BaseModel
 
-from cali_infra.core import files, secrets, settings
+from cali_infra import files
+from cali_infra.core import secrets, settings
 from cali_infra.errors import PreconditionError
 
 IGNORED = (secrets.FILE, ".cali/", "*.tfvars", "*.tfvars.json")

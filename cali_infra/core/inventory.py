@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cali_infra.adapters.kubernetes import Kubernetes, ObjectRef
-from cali_infra.core.plans import Action, ResourceChange
+from cali_infra.plans import Action, ResourceChange
 
 NAMESPACE = "kube-system"
 

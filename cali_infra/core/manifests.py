@@ -18,10 +18,10 @@ from typing import TypeVar
 from cali_infra.adapters.kubernetes import CONNECTIONS, FIELD_MANAGER, Kubernetes, Object, ObjectRef, ref_of
 from cali_infra.core.inventory import Holdings, Inventory
 from cali_infra.core.object_diff import differences, owned
-from cali_infra.core.plans import Action, ResourceChange, StagePlan
 from cali_infra.core.progress import Progress
 from cali_infra.core.rollout import ROLLED_OUT, wait_for_rollout
 from cali_infra.errors import ConflictError, InvalidObjectError, KubernetesError, RunInterruptedError
+from cali_infra.plans import Action, ResourceChange, StagePlan
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 # Kinds that others stand on come first; what is not named comes before the workloads. Backwards for deletion.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from cali_infra.core.plans import StagePlan, StageResult
+from cali_infra.plans import StagePlan, StageResult
 
 
 class Progress(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cali_infra.core.plans import StageResult, Status
+from cali_infra.plans import StageResult, Status
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
-from cali_infra.core import files, principals, settings_files
+from cali_infra import files
+from cali_infra.core import principals, settings_files
 from cali_infra.core.settings_files import File, Section
 from cali_infra.errors import PreconditionError, SettingsError, SettingsProblem
 

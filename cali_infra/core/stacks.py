@@ -13,11 +13,11 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from cali_infra.core import tfvars
-from cali_infra.core.plans import Action, ResourceChange, StagePlan
 from cali_infra.core.progress import Progress
 from cali_infra.core.stages import Stage
 from cali_infra.core.workspace import VARIABLES, Workspace
 from cali_infra.errors import OperationError, PreconditionError
+from cali_infra.plans import Action, ResourceChange, StagePlan
 
 if TYPE_CHECKING:
     from cali_infra.adapters.terraform import Terraform

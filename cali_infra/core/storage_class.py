@@ -15,9 +15,9 @@ from typing import Any
 from cali_infra.adapters.kubernetes import Kubernetes, Object, ObjectRef, ref_of
 from cali_infra.core.inventory import Holdings, Inventory
 from cali_infra.core.object_diff import brief, differences, walk
-from cali_infra.core.plans import Action, ResourceChange, StagePlan
 from cali_infra.core.progress import Progress
 from cali_infra.errors import KubernetesError, RunInterruptedError
+from cali_infra.plans import Action, ResourceChange, StagePlan
 
 DEFAULT = "storageclass.kubernetes.io/is-default-class"
 # The older name, which the API server still heeds.

@@ -14,7 +14,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cali_infra.core import files
+from cali_infra import files
 from cali_infra.errors import PreconditionError, UsageError
 
 if TYPE_CHECKING:

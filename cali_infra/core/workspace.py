@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cali_infra.core import files
+from cali_infra import files
 from cali_infra.errors import OperationError, PreconditionError, WrongTargetError
 
 VARIABLES = "terraform.tfvars.json"

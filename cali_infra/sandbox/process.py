@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cali_infra.core import files
+from cali_infra import files
 from cali_infra.errors import SandboxError
 from cali_infra.sandbox.record import (
     CA,

@@ -23,7 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from cali_infra.core import files
+from cali_infra import files
 from cali_infra.sandbox.ports import Caller, ClusterAddress, ClusterHost, DomainHost, NodeSpec
 from cali_infra.sandbox.record import CA, KUBECONFIG, LOCK, LOG, RECORD, SandboxAddress
 

@@ -20,7 +20,6 @@ from cali_infra.adapters import terraform_process
 from cali_infra.adapters.terraform import Terraform
 from cali_infra.adapters.terraform_events import Event, HookStarted, Interrupting, Provisioning
 from cali_infra.adapters.terraform_process import Ended
-from cali_infra.core.plans import Action, ResourceChange
 from cali_infra.errors import (
     InvalidConfigurationError,
     LockHeldError,
@@ -30,6 +29,7 @@ from cali_infra.errors import (
     StalePlanError,
     TerraformError,
 )
+from cali_infra.plans import Action, ResourceChange
 
 pytestmark = pytest.mark.sandbox
 

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from cali_infra.core.plans import Action, ResourceChange, StagePlan, StageResult, Status
 from cali_infra.core.progress import Progress
 from cali_infra.errors import (
     OperationError,
@@ -26,6 +25,7 @@ from cali_infra.errors import (
     TerraformError,
     UsageError,
 )
+from cali_infra.plans import Action, ResourceChange, StagePlan, StageResult, Status
 from cali_infra.ui import UI
 from cali_infra.ui_tree import ASCII, UNICODE, RunView, clip, duration, shorten
 

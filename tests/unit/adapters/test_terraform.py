@@ -14,7 +14,6 @@ import pytest
 from cali_infra.adapters.terraform import PlanOutcome, Terraform, child_environment
 from cali_infra.adapters.terraform_events import Event, Interrupting, Unparsed
 from cali_infra.adapters.terraform_process import Ended, Line
-from cali_infra.core.plans import Action, ResourceChange
 from cali_infra.errors import (
     InvalidConfigurationError,
     PreconditionError,
@@ -22,6 +21,7 @@ from cali_infra.errors import (
     StalePlanError,
     TerraformError,
 )
+from cali_infra.plans import Action, ResourceChange
 
 SAMPLES = Path(__file__).parent / "terraform_samples"
 VERSION = json.dumps({"terraform_version": "1.11.4", "platform": "linux_amd64"}, indent=2)

@@ -229,7 +229,7 @@ class TestCrash:
             raise ValueError
 
         plan_is(crash)
-        monkeypatch.setattr("cali_infra.core.files.write_private", full)
+        monkeypatch.setattr("cali_infra.files.write_private", full)
         ran = cali("plan", "--output", "json")
         assert (ran.code, ran.document["error"]["code"]) == (1, "bug")
         assert "No space left on device" in ran.err

@@ -11,7 +11,6 @@ from threading import Event
 import pytest
 
 from cali_infra.core.deploy import Deployment, Question, selection
-from cali_infra.core.plans import Action, ResourceChange, StagePlan, Status
 from cali_infra.core.progress import Progress, Silent
 from cali_infra.core.report import Report
 from cali_infra.core.stages import BY_NAME, STAGES
@@ -23,6 +22,7 @@ from cali_infra.errors import (
     UsageError,
     WrongTargetError,
 )
+from cali_infra.plans import Action, ResourceChange, StagePlan, Status
 
 CREATE = ResourceChange("aws_thing.new", Action.CREATE)
 UPDATE = ResourceChange("aws_thing.old", Action.UPDATE)

@@ -11,11 +11,11 @@ from threading import Event
 import pytest
 
 from cali_infra.core.destroy import Contents, Destruction
-from cali_infra.core.plans import Action, ResourceChange, StagePlan, Status
 from cali_infra.core.progress import Progress, Silent
 from cali_infra.core.report import Report
 from cali_infra.core.stages import STAGES
 from cali_infra.errors import OperationError, RefusedError, RunInterruptedError
+from cali_infra.plans import Action, ResourceChange, StagePlan, Status
 
 
 @dataclass

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cali_infra.core import guard
-from cali_infra.core.plans import Action, ResourceChange, StagePlan
 from cali_infra.errors import GuardedChangeError
+from cali_infra.plans import Action, ResourceChange, StagePlan
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from pydantic import SecretStr
 
 from cali_infra.adapters.opensearch import OpenSearch
 from cali_infra.core.index import READER, WRITER, Index, IndexPlan, IndexWork
-from cali_infra.core.plans import Action
 from cali_infra.core.secrets import OpenSearchSecrets, Secrets
 from cali_infra.core.settings import Settings
 from cali_infra.errors import OpenSearchError, RunInterruptedError
+from cali_infra.plans import Action
 from cali_infra.sandbox.certificates import Authority
 from cali_infra.sandbox.opensearch.standin import OpenSearchStandIn
 

@@ -12,9 +12,9 @@ import pytest
 
 from cali_infra.adapters.kubernetes import Kubernetes, ObjectRef
 from cali_infra.core.manifests import MANAGED_BY, ManifestPlan, ManifestWork, tier
-from cali_infra.core.plans import Action
 from cali_infra.core.rollout import wait_for_rollout
 from cali_infra.errors import ConflictError, InvalidObjectError, KubernetesError, RunInterruptedError
+from cali_infra.plans import Action
 from cali_infra.sandbox.kubernetes.pods import FAIL
 from cali_infra.sandbox.ports import NodeSpec
 

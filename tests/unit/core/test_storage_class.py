@@ -12,7 +12,6 @@ import pytest
 from cali_infra.adapters.kubernetes import Kubernetes, ObjectRef
 from cali_infra.adapters.kustomize import Kustomize
 from cali_infra.core import assets
-from cali_infra.core.plans import Action
 from cali_infra.core.storage_class import (
     BETA_DEFAULT,
     DEFAULT,
@@ -21,6 +20,7 @@ from cali_infra.core.storage_class import (
     is_default,
 )
 from cali_infra.errors import KubernetesError, RunInterruptedError
+from cali_infra.plans import Action
 
 if TYPE_CHECKING:
     from conftest import Cluster, Watch

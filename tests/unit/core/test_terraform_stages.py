@@ -12,13 +12,13 @@ import pytest
 
 from cali_infra.adapters.terraform import PlanOutcome, Terraform
 from cali_infra.adapters.terraform_state import StateResource, StateSnapshot
-from cali_infra.core.plans import Action, ResourceChange
 from cali_infra.core.progress import Silent
 from cali_infra.core.recovery import Health, Recovery
 from cali_infra.core.stacks import TerraformStage
 from cali_infra.core.stages import BY_NAME
 from cali_infra.core.workspace import Workspace
 from cali_infra.errors import OperationError, PreconditionError
+from cali_infra.plans import Action, ResourceChange
 
 HCL = """
 variable "size" { type = number }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cali_infra.core import files
+from cali_infra import files
 
 
 def mode(path: Path) -> int:
