@@ -7,6 +7,7 @@ processes are its children and counted by nobody here.
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -46,8 +47,8 @@ def _compare(project: Path) -> None:
         for stack in STACKS:
             _plain(project / ".cali/sandbox-default/terraform" / stack, environ)
         pairs.append((between - started, time.perf_counter() - between))
-    ours, theirs = min(a for a, _ in pairs), min(b for _, b in pairs)
-    ratio = sorted(a / b for a, b in pairs)[len(pairs) // 2]
+    ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+    ratio = statistics.median(a / b for a, b in pairs)
     print(
         f"up, no change: cali {ours:.1f} s, terraform apply -auto-approve in {len(STACKS)} stacks {theirs:.1f} s, "
         f"ratio {ratio:.2f} (goal at most {GOAL_TIME}; median of {ROUNDS} pairs)"

@@ -201,6 +201,13 @@ class Aws:
         )
         return None if found is None else NodeGroupDescription(found["nodegroupName"], found["status"])
 
+    def has_access_entry(self, cluster: str, principal: str) -> bool:
+        """Whether the principal's ARN has an access entry; an entry has no status, it is there or not."""
+        found = self._find(
+            "eks", lambda eks: eks.describe_access_entry(clusterName=cluster, principalArn=principal)
+        )
+        return found is not None
+
     def domain(self, name: str) -> DomainDescription | None:
         """The OpenSearch domain, or None where there is none."""
         found = self._find("opensearch", lambda o: o.describe_domain(DomainName=name)["DomainStatus"])

@@ -52,6 +52,11 @@ def _domain(aws: Aws, attributes: Mapping[str, Any]) -> str | None:
     return "ACTIVE" if domain.endpoint else "CREATING"
 
 
+def _access_entry(aws: Aws, attributes: Mapping[str, Any]) -> str | None:
+    cluster, _, principal = str(attributes["id"]).partition(":")
+    return "ACTIVE" if aws.has_access_entry(cluster, principal) else None
+
+
 def _vpc(aws: Aws, attributes: Mapping[str, Any]) -> str | None:
     return aws.vpc_state(str(attributes["id"]))
 
@@ -67,6 +72,7 @@ def _key(aws: Aws, attributes: Mapping[str, Any]) -> str | None:
 _ASKERS: Mapping[str, Callable[[Aws, Mapping[str, Any]], str | None]] = {
     "aws_eks_cluster": _cluster,
     "aws_eks_node_group": _node_group,
+    "aws_eks_access_entry": _access_entry,
     "aws_opensearch_domain": _domain,
     "aws_vpc": _vpc,
     "aws_subnet": _subnet,

@@ -95,6 +95,7 @@ def test_the_caller(aws: Aws) -> None:
 
 def test_what_is_not_there_is_none(aws: Aws) -> None:
     assert aws.cluster("cali-default") is None
+    assert not aws.has_access_entry("cali-default", "arn:aws:iam::123456789012:user/jin")
     assert aws.nodegroup("cali-default", "workers") is None
     assert aws.domain("cali-default") is None
     assert aws.vpc_state("vpc-1") is None
