@@ -25,8 +25,7 @@
         │   └── UnreachableError
         ├── KustomizeError
         ├── OpenSearchError
-        ├── SandboxError
-        └── DeployError            one or more stages failed
+        └── SandboxError
 
 An error carries objects, not only text: `code` is stable and goes into the JSON, `message` says what
 is wrong in a sentence, `remedy` says what to type now. Which exit code follows is decided in `cli/`
@@ -294,9 +293,3 @@ class SandboxError(OperationError):
     """The sandbox cannot start, has died, or its packages are not installed."""
 
     code = "sandbox"
-
-
-class DeployError(OperationError):
-    """One or more stages failed; the report names each with its cause."""
-
-    code = "stages-failed"
