@@ -11,6 +11,9 @@ MIRROR_CONFIG := $(CURDIR)/$(VENV)/terraformrc
 WITH_MIRROR    = if [ -n "$$($(PYTHON) scripts/terraform_mirror.py --config $(MIRROR_CONFIG))" ]; then \
                  export TF_CLI_CONFIG_FILE=$(MIRROR_CONFIG); fi;
 
+# Two at a time, a file after the other: the sandbox's tests wait for Terraform most of the time.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: sandbox test unit lint bench clean
 
 sandbox: $(READY)
@@ -18,12 +21,11 @@ sandbox: $(READY)
 	$(WITH_MIRROR) $(BIN)/cali --sandbox up --yes
 	$(WITH_MIRROR) $(BIN)/cali --sandbox status
 
-# Two at a time, a file after the other: the sandbox's tests wait for Terraform most of the time.
 test: lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 unit: $(READY)
-	$(BIN)/python -m pytest tests/unit
+	$(PYTEST) tests/unit
 
 lint: $(READY)
 	$(BIN)/ruff check .
