@@ -24,7 +24,6 @@ from cali_infra.sandbox.kubernetes.authorization import (
     Action,
     Authorizer,
     User,
-    denied,
     service_account_user,
 )
 from cali_infra.sandbox.kubernetes.catalogue import Catalogue, Resource
@@ -32,7 +31,6 @@ from cali_infra.sandbox.kubernetes.errors import (
     ApiError,
     Cause,
     Obj,
-    bad_request,
     invalid,
     method_not_allowed,
     no_such_path,
@@ -421,28 +419,6 @@ class ApiServer:
                 "items": items,
             }
         )
-
-    def _judgement(self, user: User, spec: Obj, namespace: str) -> Obj:
-        attributes = spec.get("resourceAttributes")
-        if attributes is None:
-            path = spec.get("nonResourceAttributes") or {}
-            if not path:
-                raise bad_request(
-                    "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-                )
-            action = Action(path.get("verb", ""), path=path.get("path", ""))
-        else:
-            action = Action(
-                attributes.get("verb", ""),
-                attributes.get("group", ""),
-                attributes.get("resource", ""),
-                attributes.get("subresource", ""),
-                attributes.get("namespace", namespace),
-                attributes.get("name", ""),
-            )
-        if self._authorizer.allows(user, action):
-            return {"allowed": True}
-        return {"allowed": False, "reason": denied(user, action).message}
 
 
 def _json(

@@ -101,10 +101,6 @@ class Catalogue:
         """The resource of a kind, or None."""
         return self._by_kind.get((group, kind))
 
-    def by_plural(self, group: str, plural: str) -> Resource | None:
-        """The resource of a plural name, or None."""
-        return self._by_plural.get((group, plural))
-
     def named(self, group: str, plural: str) -> Resource:
         """The resource that the stand-in itself relies on; KeyError would be a mistake of ours."""
         return self._by_plural[group, plural]
