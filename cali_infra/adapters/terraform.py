@@ -264,7 +264,7 @@ class Terraform:
             "target": list(targets),
             **self._lock_options(lock),
         }
-        _refuse_unsaved_state(folder)
+        refuse_unsaved_state(folder)
         run = self._run(folder, "plan", options, watch=listen, cancel=cancel, good=(0, 2))
         return PlanOutcome(
             tuple(changes),
@@ -298,7 +298,7 @@ class Terraform:
             watch(event)
 
         options = {"json": _FLAG, **self._lock_options(True)}
-        _refuse_unsaved_state(folder)
+        refuse_unsaved_state(folder)
         run = self._run(folder, "apply", options, str(plan.absolute()), watch=listen, cancel=cancel)
         return ApplyOutcome(summary.add, summary.change, summary.remove, run.warnings)
 
@@ -617,11 +617,14 @@ def _encoded(document: Mapping[str, Any]) -> bytes:
     return (json.dumps(document, indent=2) + "\n").encode()
 
 
-def _refuse_unsaved_state(folder: Path) -> None:
-    """Raises PreconditionError where an earlier run could not write its state: it would be forked."""
-    if (folder / "errored.tfstate").exists():
+def refuse_unsaved_state(folder: Path) -> None:
+    """Raises PreconditionError where an earlier run could not write its state: to go on would fork it, and to
+    remove the folder would lose it.
+    """
+    unsaved = folder / "errored.tfstate"
+    if unsaved.exists():
         raise PreconditionError(
-            f"{folder.name}: an earlier run could not write its state",
+            f"{folder.name}: an earlier run could not write its state, which is in {unsaved}",
             remedy=terraform_errors.unsaved_remedy(str(folder)),
         )
 

@@ -53,7 +53,7 @@ class StateSnapshot:
     @property
     def empty(self) -> bool:
         """No managed resource is in it: never applied, or destroyed."""
-        return not any(resource.mode == "managed" for resource in self.resources)
+        return not self.managed
 
     @property
     def managed(self) -> tuple[StateResource, ...]:

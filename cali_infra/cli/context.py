@@ -74,16 +74,16 @@ def open_target(options: Options, environment: str) -> Target:
     folder = options.project / ".cali"
     if not options.sandbox:
         return Target(
-            project_dir=options.project,
             workspace=folder / environment,
             environ=options.environ,
             realm=aws_realm(options.environ),
             kubeconfig=options.kubeconfig,
             context=options.context,
         )
-    address = _sandbox(options)
+    from cali_infra.cli.sandbox import ensure_running
+
+    address = ensure_running(options)
     target = Target(
-        project_dir=options.project,
         workspace=folder / f"sandbox-{environment}",
         environ=address.surroundings(options.environ),
         realm=f"sandbox {address.id}",
@@ -105,13 +105,3 @@ def _forget_an_earlier_sandbox(options: Options, target: Target) -> None:
     if owner is not None and owner.realm != target.realm:
         options.ui.info("the sandbox is a new one: what was applied to the earlier one is forgotten")
         workspace.remove()
-
-
-def _sandbox(options: Options) -> SandboxAddress:
-    from cali_infra.cli.sandbox import ensure_running
-
-    return ensure_running(options)
-
-
-if TYPE_CHECKING:
-    from cali_infra.sandbox.record import SandboxAddress

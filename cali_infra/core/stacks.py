@@ -16,7 +16,7 @@ from cali_infra.core import tfvars
 from cali_infra.core.progress import Progress
 from cali_infra.core.stages import Stage
 from cali_infra.core.workspace import VARIABLES, Workspace
-from cali_infra.errors import OperationError, PreconditionError
+from cali_infra.errors import OperationError
 from cali_infra.plans import Action, ResourceChange, StagePlan
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 LOCAL_STATE = "terraform.tfstate"
 # Where Terraform leaves a state that it could not write.
-UNSAVED_STATE = "errored.tfstate"
 # Each further one means that somebody else has applied the same stack in the meantime.
 _ATTEMPTS = 3
 Variables = Callable[[], Mapping[str, object]]
@@ -157,19 +156,10 @@ class TerraformStage:
         Raises PreconditionError where an earlier run could not write it: what it made is in that file alone, and
         would be forgotten with the folder.
         """
-        unsaved = self.folder / UNSAVED_STATE
-        if unsaved.exists():
-            from cali_infra.adapters.terraform_errors import unsaved_remedy
+        from cali_infra.adapters.terraform import refuse_unsaved_state
 
-            raise PreconditionError(
-                f"{self.stage.name}: an earlier run could not write its state, which is in {unsaved}",
-                remedy=unsaved_remedy(str(self.folder)),
-            )
-        return tuple(
-            ResourceChange(resource.address, Action.DELETE)
-            for resource in self.snapshot.resources
-            if resource.mode == "managed"
-        )
+        refuse_unsaved_state(self.folder)
+        return tuple(ResourceChange(found.address, Action.DELETE) for found in self.snapshot.managed)
 
     def destroy(self, watch: Progress, cancel: Event) -> tuple[ResourceChange, ...]:
         """Destroy what the state holds, then remove the copy with its variables and its empty state."""

@@ -19,7 +19,6 @@ class Target:
     workspace belongs to: an AWS endpoint, or one particular sandbox.
     """
 
-    project_dir: Path
     workspace: Path
     environ: Mapping[str, str]
     realm: str

@@ -27,7 +27,7 @@ def test_a_replaced_cluster_gets_a_connection_of_its_own() -> None:
 
 @pytest.mark.parametrize("kubeconfig", [None, Path("config")])
 def test_a_cluster_that_was_never_made_is_named(kubeconfig: Path | None) -> None:
-    target = Target(Path(), Path(), {}, "aws", kubeconfig=kubeconfig)
+    target = Target(Path(), {}, "aws", kubeconfig=kubeconfig)
     stack: Any = SimpleNamespace(outputs=dict)
     with pytest.raises(PreconditionError, match="does not exist yet") as caught:
         _connect(target, Settings(), cast(Any, None), lambda name: stack)
