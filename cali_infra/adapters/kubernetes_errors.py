@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from cali_infra.errors import (
@@ -54,16 +55,7 @@ def error_from(status: int, data: bytes, what: str) -> KubernetesError:
             remedy="ask whoever runs the cluster for an access entry with a higher level",
         )
     if status == 409 and any(cause.get("reason") == "FieldManagerConflict" for cause in causes):
-        owners = {cause.get("field", ""): _manager(cause) for cause in causes}
-        listed = ", ".join(f"{field} ({owner})" for field, owner in owners.items())
-        return ConflictError(
-            f"{what}: other field managers own {listed}",
-            owners=owners,
-            object_ref=what,
-            status=status,
-            remedy="take the fields out of the other tool, or look at them: "
-            "kubectl get --show-managed-fields -o yaml",
-        )
+        return conflict(what, {cause.get("field", ""): _manager(cause) for cause in causes}, status=status)
     if status == 409:
         return ConflictError(
             text, object_ref=what, status=status, remedy="somebody else changed it: run the command again"
@@ -84,6 +76,19 @@ def error_from(status: int, data: bytes, what: str) -> KubernetesError:
     if status == 404 and (said.get("details") or {}).get("kind") == "namespaces":
         remedy = "create the namespace first, or put it into the kustomization"
     return KubernetesError(text, object_ref=what, status=status, remedy=remedy)
+
+
+def conflict(what: str, owners: Mapping[str, str], *, status: int | None) -> ConflictError:
+    """The error of an apply that sets fields of other managers; `owners` maps each field to its manager."""
+    listed = ", ".join(f"{field} ({owner})" for field, owner in owners.items())
+    return ConflictError(
+        f"{what}: other field managers own {listed}",
+        owners=dict(owners),
+        object_ref=what,
+        status=status,
+        remedy="take these fields out of the other tool (kubectl get --show-managed-fields -o yaml shows whose "
+        "they are), or take them over with --force-conflicts",
+    )
 
 
 def _status(data: bytes) -> dict[str, Any]:

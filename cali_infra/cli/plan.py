@@ -15,6 +15,12 @@ def plan(
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 4 when there are changes.")
     ] = False,
+    force_conflicts: Annotated[
+        bool,
+        typer.Option(
+            "--force-conflicts", help="Take over fields of Kubernetes objects that other tools manage."
+        ),
+    ] = False,
 ) -> None:
     """Show what `up` would change, resource by resource; nothing is written."""
     from cali_infra.cli import running
@@ -25,7 +31,7 @@ def plan(
     options: Options = ctx.obj
     ui = options.ui
     chosen = selection(stages or [], None)
-    with running.running(options) as run:
+    with running.running(options, force_conflicts=force_conflicts) as run:
         with ui.tree(f"cali plan · {run.platform.settings.cluster_name}", [s.name for s in chosen]) as tree:
             report = Deployment(run.platform.drivers, tree, run.cancel, options.clock).plan(chosen)
         if options.json_output:

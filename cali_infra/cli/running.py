@@ -32,7 +32,7 @@ class Run:
 
 
 @contextmanager
-def running(options: Options, *, exclusive: bool = True) -> Iterator[Run]:
+def running(options: Options, *, exclusive: bool = True, force_conflicts: bool = False) -> Iterator[Run]:
     """Open the environment that the options name, alone in its workspace unless not `exclusive`."""
     from cali_infra.cli.context import open_environment
     from cali_infra.core.platform import open_platform
@@ -47,6 +47,7 @@ def running(options: Options, *, exclusive: bool = True) -> Iterator[Run]:
             redact=environment.redact,
             now=datetime.now(UTC),
             clock=time.monotonic,
+            force_conflicts=force_conflicts,
         )
         if not exclusive:
             yield Run(platform, cancel, ui)

@@ -25,6 +25,12 @@ def up(
         list[str] | None,
         typer.Option(help="Let this guarded resource be replaced or deleted.", metavar="ADDRESS"),
     ] = None,
+    force_conflicts: Annotated[
+        bool,
+        typer.Option(
+            "--force-conflicts", help="Take over fields of Kubernetes objects that other tools manage."
+        ),
+    ] = False,
 ) -> None:
     """Plan, ask, and apply what has changed; a second run goes on where the first one stopped."""
     from cali_infra.cli import running
@@ -57,7 +63,7 @@ def up(
         for warning in warnings:
             ui.warn(warning)
 
-    with running.running(options) as run:
+    with running.running(options, force_conflicts=force_conflicts) as run:
         platform = run.platform
         check_up(platform, chosen)
         with ui.tree(f"cali up · {platform.settings.cluster_name}", [s.name for s in chosen]) as tree:

@@ -1,12 +1,14 @@
 """What a stage holds in the cluster, kept in the cluster: any laptop can prune and delete by it.
 
 It is a ConfigMap `cali-inventory-STAGE` in `kube-system`, the one namespace that every cluster has, that no stage
-deletes, and that access policies limited to namespaces do not reach. It holds names only. What to do about them
-is `manifests.py`'s.
+deletes, and that access policies limited to namespaces do not reach. It holds names of objects and of fields, and
+no values. What to do about them is `manifests.py`'s.
 """
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,17 +18,21 @@ from cali_infra.adapters.kubernetes import Kubernetes, ObjectRef
 from cali_infra.plans import Action, ResourceChange
 
 NAMESPACE = "kube-system"
+# A thousand objects have much the same fields, and a ConfigMap holds a megabyte: they are packed.
+_FIELDS = "fields.json.gz"
 
 
 @dataclass(frozen=True)
 class Holdings:
     """The objects of a stage, each with whether cali made it or found it there.
 
-    `complete` is False from the first write of an apply to its end: an interrupted one shows.
+    `fields` are the paths that cali applied last: when somebody else sets one of them, the server forgets that
+    cali ever had it. `complete` is False from the first write of an apply to its end: an interrupted one shows.
     """
 
     made: Mapping[ObjectRef, bool] = field(default_factory=dict)
     complete: bool = True
+    fields: Mapping[ObjectRef, frozenset[str]] = field(default_factory=dict)
 
     @property
     def own(self) -> tuple[ObjectRef, ...]:
@@ -47,8 +53,9 @@ class Inventory:
         if found is None:
             return None
         data = found.get("data") or {}
-        items = json.loads(data.get("objects") or "[]")
-        return Holdings(dict(_read(item) for item in items), data.get("complete") == "true")
+        made = dict(_read(item) for item in json.loads(data.get("objects") or "[]"))
+        packed = (found.get("binaryData") or {}).get(_FIELDS)
+        return Holdings(made, data.get("complete") == "true", _unpacked(packed, made))
 
     def write(self, holdings: Holdings) -> None:
         """Replace the record."""
@@ -63,6 +70,7 @@ class Inventory:
                     "labels": {"app.kubernetes.io/managed-by": "cali"},
                 },
                 "data": {"complete": json.dumps(holdings.complete), "objects": f"[\n{lines}\n]\n"},
+                "binaryData": {_FIELDS: _packed(holdings)},
             },
             # Nobody else has any business in it.
             force=True,
@@ -81,12 +89,28 @@ class Inventory:
         fields = [f"objects: {len(before.made)} -> {len(after.made)}"] if before.made != after.made else []
         if before.complete != after.complete:
             fields.append("complete: false -> true")
+        if not fields:
+            fields.append("fields: the ones that cali manages")
         return ResourceChange(str(self.ref), Action.UPDATE, tuple(fields))
 
 
 def _read(item: Mapping[str, Any]) -> tuple[ObjectRef, bool]:
     ref = ObjectRef(item["apiVersion"], item["kind"], item.get("namespace"), item["name"])
     return ref, bool(item["made"])
+
+
+def _packed(holdings: Holdings) -> str:
+    """The fields of the objects, in the order of their names; the same fields make the same text."""
+    fields = [sorted(holdings.fields.get(ref, ())) for ref in sorted(holdings.made, key=str)]
+    return base64.b64encode(gzip.compress(json.dumps(fields).encode(), mtime=0)).decode()
+
+
+def _unpacked(packed: str | None, made: Iterable[ObjectRef]) -> dict[ObjectRef, frozenset[str]]:
+    if packed is None:
+        return {}
+    fields = json.loads(gzip.decompress(base64.b64decode(packed)))
+    named = zip(sorted(made, key=str), fields, strict=True)
+    return {ref: frozenset(paths) for ref, paths in named if paths}
 
 
 def _items(made: Iterable[tuple[ObjectRef, bool]]) -> list[dict[str, Any]]:

@@ -3,21 +3,27 @@
 A plan asks the server by dry runs; an apply writes what differs, many objects at a time, waits until the
 workloads run, and only then prunes. What was made here is remembered by `inventory.py`, and nothing else is ever
 deleted. What a difference is stands in `object_diff.py`, waiting in `rollout.py`.
+
+Fields that another manager holds are left alone and told, with two exceptions: what cali applied before is taken
+back like any other drift, and `force` takes over the rest. The plan says which.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
-from threading import Event
+from threading import Event, Lock
 from typing import TypeVar
 
 from cali_infra.adapters.kubernetes import CONNECTIONS, FIELD_MANAGER, Kubernetes, Object, ObjectRef, ref_of
+from cali_infra.adapters.kubernetes_errors import conflict
 from cali_infra.core.inventory import Holdings, Inventory
-from cali_infra.core.object_diff import differences, owned
+from cali_infra.core.managed_fields import owned, owned_paths, settled
+from cali_infra.core.object_diff import differences
 from cali_infra.core.progress import Progress
 from cali_infra.core.rollout import ROLLED_OUT, wait_for_rollout
 from cali_infra.errors import ConflictError, InvalidObjectError, KubernetesError, RunInterruptedError
@@ -37,6 +43,8 @@ _OTHERS = _ORDER.index(())
 # Seconds until a deleted object is gone: a namespace waits for its pods, which have their grace period.
 _GONE = {"Namespace": 300.0}
 _GONE_OTHERS = 60.0
+# From so many objects of a kind in a namespace on, one list is cheaper than a look at each.
+_MANY = 8
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -49,10 +57,11 @@ def tier(kind: str) -> int:
 
 @dataclass(frozen=True)
 class Write:
-    """One object to be applied, and what that does to it."""
+    """One object to be applied, what that does to it, and the fields that it takes from other managers."""
 
     obj: Object
     action: Action
+    takes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class ManifestPlan(StagePlan):
     """A plan with what it takes to apply it.
 
     `objects` is the whole set, `writes` what differs, `prunes` what has no place any more, with the uid that it
-    had; `holdings` is the record afterwards.
+    had; `holdings` is the record afterwards, but for the fields of what is written.
     """
 
     objects: tuple[Object, ...] = field(default=(), repr=False)
@@ -75,14 +84,16 @@ class _Found:
 
     existed: bool
     change: ResourceChange | None
-    taken_over: str = ""
+    fields: frozenset[str] = frozenset()
+    takes: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
 
 
 class ManifestWork:
     """The work of a stage that is a set of objects; satisfies `cluster_stages.Work`.
 
-    `objects()` renders them; it is called once a plan. With `force` fields of other managers are taken over, and
-    the plan says which; without it they make a ConflictError.
+    `objects()` renders them; it is called once a plan. With `force` fields of other managers are taken over that
+    were never cali's; without it they make a ConflictError.
     """
 
     def __init__(
@@ -113,25 +124,37 @@ class ManifestWork:
         refs = [ref_of(obj) for obj in objects]
         _refuse_twins(refs)
         spaces = {ref.name for ref in refs if ref.kind == "Namespace"}
-        found = _each(lambda obj: self._compare(obj, spaces), objects)
         before = self._inventory.read()
-        known = before.made if before else {}
-        prunes, left = self._obsolete(before or Holdings(), set(refs))
+        known = before or Holdings()
+        look = _Live(self._kubernetes, refs)
+        found = _each(lambda obj: self._compare(obj, look, known, spaces), objects)
+        prunes, left = self._obsolete(known, set(refs))
         # What an interrupted apply made is there by now, and still ours.
-        made = {ref: not one.existed or known.get(ref, False) for ref, one in zip(refs, found, strict=True)}
-        holdings = Holdings(made, complete=True)
+        made = {
+            ref: not one.existed or known.made.get(ref, False) for ref, one in zip(refs, found, strict=True)
+        }
+        fields = {ref: one.fields for ref, one in zip(refs, found, strict=True) if one.fields}
+        holdings = Holdings(made, complete=True, fields=fields)
         changes = [one.change for one in found if one.change is not None]
         changes += [ResourceChange(str(ref), Action.DELETE) for ref, _ in prunes]
-        record = self._inventory.change(before, holdings)
+        # That an object which is written sets other fields goes without saying.
+        written = {ref for ref, one in zip(refs, found, strict=True) if one.change is not None}
+        told = {
+            ref: known.fields.get(ref, frozenset()) if ref in written else paths
+            for ref, paths in fields.items()
+        }
+        record = self._inventory.change(
+            before, replace(holdings, fields={r: p for r, p in told.items() if p})
+        )
         if record is not None:
             changes.append(record)
         return ManifestPlan(
             self._stage,
             tuple(changes),
-            (*(one.taken_over for one in found if one.taken_over), *left),
+            (*(warning for one in found for warning in one.warnings), *left),
             objects=tuple(objects),
             writes=tuple(
-                Write(obj, one.change.action)
+                Write(obj, one.change.action, one.takes)
                 for obj, one in zip(objects, found, strict=True)
                 if one.change is not None
             ),
@@ -148,16 +171,19 @@ class ManifestWork:
         assert isinstance(plan, ManifestPlan)
         before = self._inventory.read() or Holdings()
         # What is about to be made is remembered first: after a crash it is known whose it is.
-        self._inventory.write(Holdings({**before.made, **plan.holdings.made}, complete=False))
+        made = {**before.made, **plan.holdings.made}
+        self._inventory.write(Holdings(made, complete=False, fields=before.fields))
+        fields = dict(plan.holdings.fields)
         for writes in _tiers(plan.writes, lambda write: str(write.obj["kind"])):
             if cancel.is_set():
                 raise RunInterruptedError(f"interrupted; `cali up {self._stage}` goes on from there")
-            _each(lambda write: self._write(write, watch), writes)
+            written = _each(lambda write: self._write(write, watch), writes)
+            fields |= {ref_of(write.obj): paths for write, paths in zip(writes, written, strict=True)}
         for obj in plan.objects:
             if obj["kind"] in ROLLED_OUT:
                 wait_for_rollout(self._kubernetes, ref_of(obj), watch, self._stage, cancel, clock=self._clock)
         _each(lambda prune: self._delete(*prune, watch), plan.prunes)
-        self._inventory.write(plan.holdings)
+        self._inventory.write(replace(plan.holdings, fields=fields))
 
     def contents(self) -> tuple[ResourceChange, ...]:
         holdings = self._inventory.read()
@@ -185,27 +211,38 @@ class ManifestWork:
 
     # -- one object -------------------------------------------------------------------------------------
 
-    def _compare(self, obj: Object, spaces: Collection[str]) -> _Found:
-        ref, taken_over = ref_of(obj), ""
-        live = self._kubernetes.get(ref)
+    def _compare(self, obj: Object, look: _Live, known: Holdings, spaces: Collection[str]) -> _Found:
+        ref = ref_of(obj)
+        live = look(ref)
+        if live is not None and settled(live, obj):
+            return _Found(True, None, owned_paths(live))
+        owners: Mapping[str, str] = {}
         try:
             wanted = self._kubernetes.apply(obj, dry_run=True)
         except ConflictError as error:
-            if not (self._force and error.owners):
+            owners = error.owners
+            strange = {path: owner for path, owner in owners.items() if path not in known.fields.get(ref, ())}
+            if not owners:
                 raise
+            if strange and not self._force:
+                raise conflict(str(ref), strange, status=error.status) from error
             wanted = self._kubernetes.apply(obj, dry_run=True, force=True)
-            listed = ", ".join(f"{path} from {owner}" for path, owner in error.owners.items())
-            taken_over = f"{ref}: takes over {listed}"
         except KubernetesError as error:
             # Its namespace comes with this very stage, so the server cannot look at it yet.
             if live is None and error.status == 404 and ref.namespace in spaces:
                 return _Found(False, ResourceChange(str(ref), Action.CREATE))
             raise
+        fields = owned_paths(wanted)
         if live is None:
-            return _Found(False, ResourceChange(str(ref), Action.CREATE))
-        fields = tuple(differences(live, wanted))
-        change = ResourceChange(str(ref), Action.UPDATE, fields) if fields else None
-        return _Found(True, change, taken_over)
+            return _Found(False, ResourceChange(str(ref), Action.CREATE), fields)
+        changed = tuple(differences(live, wanted))
+        return _Found(
+            True,
+            ResourceChange(str(ref), Action.UPDATE, changed) if changed else None,
+            fields,
+            frozenset(owners),
+            tuple(_taken(ref, owners, known.fields.get(ref, frozenset()))),
+        )
 
     def _obsolete(
         self, before: Holdings, wanted: Collection[ObjectRef]
@@ -226,13 +263,19 @@ class ManifestWork:
             (ref, str(live["metadata"]["uid"])) for ref, live in found if live and owned(live) is not None
         ]
 
-    def _write(self, write: Write, watch: Progress) -> None:
-        self._watched(
-            ref_of(write.obj),
-            write.action,
-            watch,
-            lambda: bool(self._kubernetes.apply(write.obj, force=self._force)),
-        )
+    def _write(self, write: Write, watch: Progress) -> frozenset[str]:
+        """Apply one object; returns the fields that cali manages in it then."""
+
+        def send() -> Object:
+            try:
+                return self._kubernetes.apply(write.obj)
+            except ConflictError as error:
+                # Only what was shown, or asked for: somebody may have set another field since.
+                if not error.owners or not (self._force or error.owners.keys() <= write.takes):
+                    raise
+                return self._kubernetes.apply(write.obj, force=True)
+
+        return owned_paths(self._watched(ref_of(write.obj), write.action, watch, send))
 
     def _delete(self, ref: ObjectRef, uid: str, watch: Progress) -> bool:
         wait = _GONE.get(ref.kind, _GONE_OTHERS)
@@ -240,7 +283,7 @@ class ManifestWork:
             ref, Action.DELETE, watch, lambda: self._kubernetes.delete(ref, wait=wait, uid=uid)
         )
 
-    def _watched(self, ref: ObjectRef, action: Action, watch: Progress, do: Callable[[], bool]) -> bool:
+    def _watched(self, ref: ObjectRef, action: Action, watch: Progress, do: Callable[[], R]) -> R:
         started = self._clock()
         watch.resource(self._stage, str(ref), action.value, "started", 0.0)
         state = "errored"
@@ -250,6 +293,49 @@ class ManifestWork:
         finally:
             watch.resource(self._stage, str(ref), action.value, state, self._clock() - started)
         return done
+
+
+class _Live:
+    """The objects as they are in the cluster: many of a kind in a namespace by one list, a few one by one."""
+
+    def __init__(self, kubernetes: Kubernetes, refs: Iterable[ObjectRef]) -> None:
+        self._kubernetes = kubernetes
+        self._counts = Counter(map(_group, refs))
+        self._locks = {group: Lock() for group in self._counts}
+        self._lists: dict[_Group, dict[ObjectRef, Object] | KubernetesError] = {}
+
+    def __call__(self, ref: ObjectRef) -> Object | None:
+        group = _group(ref)
+        if self._counts[group] < _MANY:
+            return self._kubernetes.get(ref)
+        with self._locks[group]:
+            if group not in self._lists:
+                self._lists[group] = self._list(group)
+            found = self._lists[group]
+        if isinstance(found, KubernetesError):
+            raise found
+        return found.get(ref)
+
+    def _list(self, group: _Group) -> dict[ObjectRef, Object] | KubernetesError:
+        try:
+            return {ref_of(obj): obj for obj in self._kubernetes.list(*group)}
+        except KubernetesError as error:
+            return error
+
+
+_Group = tuple[str, str, str | None]
+
+
+def _group(ref: ObjectRef) -> _Group:
+    return ref.api_version, ref.kind, ref.namespace
+
+
+def _taken(ref: ObjectRef, owners: Mapping[str, str], known: Collection[str]) -> Iterator[str]:
+    """What a plan says of the fields that it takes from other managers."""
+    for words, mine in (("takes back", True), ("takes over", False)):
+        listed = [f"{path} from {owner}" for path, owner in owners.items() if (path in known) is mine]
+        if listed:
+            yield f"{ref}: {words} {', '.join(listed)}"
 
 
 def _labelled(obj: Object) -> Object:
@@ -298,7 +384,7 @@ def _each(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         remedies = dict.fromkeys(error.remedy for error in errors if error.remedy)
         raise KubernetesError(
             f"{len(errors)} of {len(items)} objects failed:\n"
-            + "\n".join(f"- {error.message}" for error in errors),
+            + "\n".join(dict.fromkeys(f"- {error.message}" for error in errors)),
             remedy="\n".join(remedies),
         )
     return [outcome for outcome in outcomes if not isinstance(outcome, KubernetesError)]

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cali_infra.adapters.kubernetes import FIELD_MANAGER
+from cali_infra.core.managed_fields import owned
 
 # What the server sets by itself.
 _SERVERS = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
@@ -36,14 +36,6 @@ def comparable(obj: Mapping[str, Any]) -> dict[str, Any]:
     rest = {key: value for key, value in obj.items() if key != "status"}
     rest["metadata"] = {key: value for key, value in obj["metadata"].items() if key not in _SERVERS}
     return rest
-
-
-def owned(obj: Mapping[str, Any]) -> Any:
-    """The fields that cali applied, as the server keeps them; None where it never did."""
-    for entry in obj["metadata"].get("managedFields") or ():
-        if entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply":
-            return entry.get("fieldsV1")
-    return None
 
 
 def walk(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -80,9 +80,11 @@ def open_platform(
     redact: Callable[[str], str],
     now: datetime,
     clock: Callable[[], float],
+    force_conflicts: bool = False,
 ) -> Platform:
     """Check tools and caller, then put everything together.
 
+    With `force_conflicts` stages take over fields of Kubernetes objects that other managers hold.
     Raises PreconditionError for a missing or old Terraform, AwsError when the caller is unknown, and
     WrongTargetError when the workspace belongs to another account, region or realm; nothing is touched then.
     """
@@ -172,7 +174,7 @@ def open_platform(
             endpoint=str(stack("search").outputs()["opensearch_endpoint"]),
             render=kustomize.render,
         )
-        return ManifestWork("logging", kubernetes(), objects)
+        return ManifestWork("logging", kubernetes(), objects, force=force_conflicts)
 
     makers: dict[str, Callable[[], Work]] = {"storage": storage, "index": index, "logging": logging}
     for stage in STAGES:

@@ -191,18 +191,93 @@ def test_what_somebody_made_under_an_old_name_is_not_pruned(cluster: Cluster, wa
     assert cluster.objects("configmaps")["logging/old"]["data"] == {"theirs": "yes"}
 
 
+def by_kubectl(cluster: Cluster, obj: dict[str, Any], *, force: bool = False) -> None:
+    """Server-side apply as another manager."""
+    call = {"fieldManager": "kubectl", **({"force": "true"} if force else {})}
+    path = f"/api/v1/namespaces/logging/configmaps/{obj['metadata']['name']}"
+    cluster.connect()._request("PATCH", path, call, obj, "application/apply-patch+yaml")
+
+
 def test_a_conflict_names_field_and_owner(cluster: Cluster, watch: Watch) -> None:
+    kubernetes = cluster.connect()
+    kubernetes.apply(space())
+    by_kubectl(cluster, config_map(colour="red"))
+    stage = work(kubernetes, space(), config_map(colour="blue"))
+    with pytest.raises(
+        ConflictError, match=r"ConfigMap logging/settings: .* own \.data\.colour \(kubectl\)"
+    ) as caught:
+        stage.plan(watch)
+    assert "--force-conflicts" in caught.value.remedy
+    assert cluster.objects("configmaps")["logging/settings"]["data"] == {"colour": "red"}
+
+
+def test_fields_of_others_are_taken_over_by_force_and_shown(cluster: Cluster, watch: Watch) -> None:
+    kubernetes = cluster.connect()
+    kubernetes.apply(space())
+    by_kubectl(cluster, config_map(colour="red"))
+    forced = work(kubernetes, space(), config_map(colour="blue"), force=True)
+    plan = apply(forced, watch)
+    (change,) = [change for change in plan.changes if change.address == "ConfigMap logging/settings"]
+    assert change.fields == ('data.colour: "red" -> "blue"',)
+    assert plan.warnings == ("ConfigMap logging/settings: takes over .data.colour from kubectl",)
+    assert forced.plan(watch).empty
+
+
+def test_what_cali_applied_before_is_taken_back_without_force(cluster: Cluster, watch: Watch) -> None:
+    kubernetes = cluster.connect()
+    stage = work(kubernetes, space(), config_map(colour="blue", size="big"))
+    apply(stage, watch)
+    by_kubectl(cluster, config_map(colour="red", theirs="yes"), force=True)
+    plan = apply(stage, watch)
+    assert said(plan) == ["update ConfigMap logging/settings"]
+    assert plan.changes[0].fields == ('data.colour: "red" -> "blue"',)
+    assert plan.warnings == ("ConfigMap logging/settings: takes back .data.colour from kubectl",)
+    # What cali says nothing about stays theirs.
+    data = cluster.objects("configmaps")["logging/settings"]["data"]
+    assert data == {"colour": "blue", "size": "big", "theirs": "yes"}
+    assert stage.plan(watch).empty
+
+
+def test_a_field_that_is_new_in_the_manifest_is_not_cali_s_from_before(
+    cluster: Cluster, watch: Watch
+) -> None:
+    kubernetes = cluster.connect()
+    apply(work(kubernetes, space(), config_map(colour="blue")), watch)
+    by_kubectl(cluster, config_map(colour="red", theirs="yes"), force=True)
+    with pytest.raises(ConflictError) as caught:
+        work(kubernetes, space(), config_map(colour="blue", theirs="no")).plan(watch)
+    assert caught.value.owners == {".data.theirs": "kubectl"}
+
+
+def test_a_field_that_another_takes_between_plan_and_apply_is_not_forced(
+    cluster: Cluster, watch: Watch
+) -> None:
     kubernetes = cluster.connect()
     stage = work(kubernetes, space(), config_map(colour="blue"))
     apply(stage, watch)
-    kubernetes.patch(ObjectRef("v1", "ConfigMap", "logging", "settings"), {"data": {"colour": "red"}})
-    with pytest.raises(ConflictError, match=r"\.data\.colour \(cali\)"):
-        stage.plan(watch)
-    forced = work(kubernetes, space(), config_map(colour="blue"), force=True)
-    plan = apply(forced, watch)
-    assert plan.changes[0].fields == ('data.colour: "red" -> "blue"',)
-    assert plan.warnings == ("ConfigMap logging/settings: takes over .data.colour from cali",)
-    assert forced.plan(watch).empty
+    wanted = work(kubernetes, space(), config_map(colour="blue", size="big"))
+    plan = wanted.plan(watch)
+    by_kubectl(cluster, config_map(size="small"))
+    with pytest.raises(ConflictError, match=r"\.data\.size \(kubectl\)"):
+        wanted.apply(plan, watch, threading.Event())
+    assert cluster.objects("configmaps")["logging/settings"]["data"] == {"colour": "blue", "size": "small"}
+
+
+def test_what_is_evidently_unchanged_is_not_asked_about_one_by_one(cluster: Cluster, watch: Watch) -> None:
+    nodes(cluster)
+    stage = work(
+        cluster.connect(),
+        space(),
+        daemon_set(rev="1"),
+        secret("x"),
+        *[config_map(f"c{n}") for n in range(50)],
+    )
+    apply(stage, watch)
+    before = len(cluster.requests())
+    assert stage.plan(watch).empty
+    asked = cluster.requests()[before:]
+    assert {request.method for request in asked} == {"GET"}
+    assert len(asked) <= 6
 
 
 def test_one_bad_object_does_not_hide_the_others(cluster: Cluster, watch: Watch) -> None:
