@@ -119,7 +119,8 @@ def init(
             lambda text: core.Answers(gitsync_url=next(iter(_words(text)), None)),
         )
         gitsync_url = next(iter(_words(answer)), None)
-    outcome = core.create(options.project, core.Answers(values, principals, gitsync_url), generator)
+    answers = core.Answers(values, principals, gitsync_url)
+    outcome = core.create(options.project, answers, generator)
     if options.json_output:
         ui.json(
             {
@@ -140,6 +141,11 @@ def init(
         ui.warn(
             f"{', '.join(applied)} was applied with other passwords: put the earlier {secrets.FILE} back if you "
             "have it; else the next `up` changes them"
+        )
+    if secrets_path in outcome.written and answers.gitsync_waits:
+        ui.info(
+            "GitSync stays off for now: over SSH it needs gitsync.ssh_key and gitsync.known_hosts; fill them in "
+            f"in {secrets.FILE}, and gitsync.url with them"
         )
     if git.tracks(options.project, secrets.FILE, options.environ):
         ui.warn("secrets.yaml is in Git's index: git rm --cached secrets.yaml, and change what was pushed")

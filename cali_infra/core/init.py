@@ -55,6 +55,17 @@ class Answers:
     principals: tuple[str, ...] = ()
     gitsync_url: str | None = None
 
+    @property
+    def gitsync_waits(self) -> bool:
+        """Whether GitSync lacks what nobody was asked for: over SSH it takes a key and known hosts.
+
+        A URL that is none is not waiting, it is a mistake to be told.
+        """
+        try:
+            return secrets.ssh_host(secrets.check_git_url(self.gitsync_url or "")) is not None
+        except ValueError:
+            return False
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -171,7 +182,11 @@ def secrets_text(answers: Answers, random: Random) -> str:
     for key, entry in secrets.GitSyncSecrets.model_fields.items():
         lines.append(f"  # {entry.description}")
         if key == "url":
-            lines.append(f"  url: {json.dumps(answers.gitsync_url)}" if answers.gitsync_url else "  url:")
+            url = json.dumps(answers.gitsync_url) if answers.gitsync_url else ""
+            if answers.gitsync_waits:
+                lines += [f"  # Once ssh_key and known_hosts are filled in below: {url}", "  url:"]
+            else:
+                lines.append(f"  url: {url}".rstrip())
             continue
         lines.append(f"  # {key}: " + ("|-" if key == "ssh_key" else (entry.examples or [""])[0]))
         if key == "ssh_key":

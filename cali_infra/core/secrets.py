@@ -16,7 +16,15 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from cali_infra import files
 from cali_infra.core import principals, settings_files
@@ -24,6 +32,11 @@ from cali_infra.core.settings_files import File, Section
 from cali_infra.errors import PreconditionError, SettingsError, SettingsProblem
 
 FILE = "secrets.yaml"
+
+
+def _no_control_character(value: str) -> None:
+    if any(ord(c) < 32 or ord(c) == 127 for c in value):
+        raise ValueError("holds a control character, such as a line break")
 
 
 def check_opensearch_password(value: str) -> str:
@@ -44,8 +57,7 @@ def check_opensearch_password(value: str) -> str:
     ]
     if not 8 <= len(value) <= 128:
         lacks.insert(0, "8 to 128 characters")
-    if any(ord(c) < 32 or ord(c) == 127 for c in value):
-        raise ValueError("holds a control character, such as a line break")
+    _no_control_character(value)
     if lacks:
         raise ValueError(f"is too weak for OpenSearch, it lacks {' and '.join(lacks)}")
     return value
@@ -61,10 +73,25 @@ def _secret(check: Callable[[str], object]) -> AfterValidator:
 
 def _at_least(length: int) -> Callable[[str], object]:
     def check(value: str) -> None:
+        _no_control_character(value)
         if len(value) < length:
             raise ValueError(f"must have at least {length} characters")
 
     return check
+
+
+def _grafana_password(value: str) -> None:
+    # Source: Grafana expands its settings once more after it has read them from the environment.
+    _at_least(8)(value)
+    if re.search(r"\$(__\w+)?\{[^}]+\}", value):
+        raise ValueError("holds ${...}, in whose place Grafana would put a variable; leave out the braces")
+
+
+def _milvus_password(value: str) -> None:
+    # Source: Milvus keeps it hashed by bcrypt, which refuses more.
+    _at_least(8)(value)
+    if len(value.encode()) > 72:
+        raise ValueError("must have at most 72 bytes, which is all that Milvus can hash")
 
 
 def _fernet_keys(value: str) -> None:
@@ -155,7 +182,7 @@ class OpenSearchSecrets(Section):
 class GrafanaSecrets(Section):
     """Grafana's own."""
 
-    admin_password: Annotated[SecretStr, _secret(_at_least(8))] = Field(
+    admin_password: Annotated[SecretStr, _secret(_grafana_password)] = Field(
         description="The password of Grafana's user admin; read at its first start only",
         examples=[_PASSWORD_EXAMPLE],
     )
@@ -186,7 +213,7 @@ class AirflowSecrets(Section):
 class MilvusSecrets(Section):
     """Milvus' own."""
 
-    root_password: Annotated[SecretStr, _secret(_at_least(8))] = Field(
+    root_password: Annotated[SecretStr, _secret(_milvus_password)] = Field(
         description="The password of Milvus' user root; read at its first start only",
         examples=[_PASSWORD_EXAMPLE],
     )
@@ -198,31 +225,91 @@ class MilvusSecrets(Section):
     )
 
 
-def _git_url(value: str | None) -> str | None:
-    if value is None:
-        return None
+def check_git_url(value: str) -> str:
+    """The URL itself, when it is one of a Git repository and holds no password; else ValueError."""
     # The URL reaches Airflow's Deployment in clear, and a token stands where a user's name does.
     if re.match(r"https?://[^/]*@|[a-z+]+://[^@]*:[^@]*@", value):
-        raise ValueError("holds a password or a token; leave it out and use an SSH key")
+        raise ValueError(
+            "holds a password or a token; leave it out and use an SSH key, or give it as gitsync.token"
+        )
     if not re.match(r"((https|ssh)://[^\s/]+/|[^\s@:/]+@[^\s:/]+:)\S+\Z", value):
         raise ValueError("is not the URL of a Git repository, by https or by ssh")
+    return value
+
+
+def ssh_host(url: str | None) -> str | None:
+    """The `host` or `host:port` to which a Git URL goes over SSH, or None when it does not."""
+    found = re.match(r"ssh://(?:[^@/]*@)?(?P<long>[^/]+)/|[^\s@:/]+@(?P<short>[^\s:/]+):", url or "")
+    return found["long"] or found["short"] if found else None
+
+
+def _private_key(value: str) -> None:
+    """Its form only: whether it is a key that opens anything is found out where Git is asked."""
+    if re.match(r"\s*(ssh|ecdsa|sk-ssh|sk-ecdsa)-", value):
+        raise ValueError("is a public key; the private one is needed, the file without .pub")
+    if re.search(r"BEGIN ENCRYPTED PRIVATE KEY|Proc-Type: 4,ENCRYPTED", value):
+        raise ValueError("has a passphrase, and nobody is there to type it; make a key without one")
+    if not re.match(
+        r"\s*-----BEGIN ([A-Z0-9]+ )?PRIVATE KEY-----\r?\n.+\n-----END [^\n]+-----\s*\Z", value, re.S
+    ):
+        raise ValueError(
+            "is not a private key: its first line is -----BEGIN ... PRIVATE KEY-----, its last one "
+            "-----END ... PRIVATE KEY-----, and it keeps its line breaks"
+        )
+
+
+def _known_hosts(value: str) -> str:
+    hosts = 0
+    for number, line in enumerate(value.splitlines(), start=1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        # A line may start with a marker: @cert-authority or @revoked.
+        host_type_key = words[1:] if words[0].startswith("@") else words
+        # Each kind of key begins with the length of its name, in base64.
+        if len(host_type_key) < 3 or not host_type_key[2].startswith("AAAA"):
+            raise ValueError(f"line {number} is not HOST TYPE KEY, as ssh-keyscan prints it")
+        hosts += 1
+    if not hosts:
+        raise ValueError("names no host")
     return value
 
 
 class GitSyncSecrets(Section):
     """Where Airflow gets its DAGs from; without a URL GitSync is off."""
 
-    url: Annotated[str | None, AfterValidator(_git_url)] = Field(
+    url: Annotated[str, AfterValidator(check_git_url)] | None = Field(
         None, description="URL of the repository with the DAGs", examples=["git@github.com:acme/dags.git"]
     )
-    ssh_key: SecretStr | None = Field(
-        None, description="Private key that may read it", examples=["|-, and the key's lines below, indented"]
-    )
-    known_hosts: str | None = Field(
+    ssh_key: Annotated[SecretStr, _secret(_private_key)] | None = Field(
         None,
-        description="The host's key, as ssh-keyscan prints it",
+        description="Private key that may read it, for a URL over SSH",
+        examples=["|-, and the key's lines below, indented"],
+    )
+    known_hosts: Annotated[str, AfterValidator(_known_hosts)] | None = Field(
+        None,
+        description="The host's key, as ssh-keyscan prints it, for a URL over SSH",
         examples=["github.com ssh-ed25519 AAAAC3..."],
     )
+    username: Annotated[str, Field(min_length=1)] = Field(
+        "git", description="User name that goes with the token; most hosts take any", examples=["git"]
+    )
+    token: Annotated[SecretStr, _secret(_at_least(8))] | None = Field(
+        None,
+        description="Token that may read it, for a URL over HTTPS; empty: the repository is public",
+        examples=["github_pat_..."],
+    )
+
+    @field_validator("ssh_key", "known_hosts")
+    @classmethod
+    def _needed_over_ssh(cls, value: SecretStr | str | None, info: ValidationInfo) -> SecretStr | str | None:
+        host = ssh_host(info.data.get("url"))
+        if value is None and host is not None:
+            name, _, port = host.partition(":")
+            scan = f"ssh-keyscan {f'-p {port} ' if port else ''}{name}"
+            hint = f"; `{scan}` prints it" if info.field_name == "known_hosts" else ""
+            raise ValueError(f"is missing, and gitsync.url goes over SSH{hint}")
+        return value
 
 
 class Secrets(File):

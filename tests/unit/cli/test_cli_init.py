@@ -61,7 +61,9 @@ def test_options_take_the_place_of_questions(cali: Cali, tmp_path: Path) -> None
     assert settings.allowed_cidrs == ["203.0.113.7/32"]
     assert (settings.state.backend, settings.state.bucket) == ("s3", "acme-state")
     assert [principal.arn for principal in secrets.principals] == [ARN]
-    assert secrets.gitsync.url == "git@github.com:acme/dags.git"
+    assert secrets.gitsync.url is None
+    assert "GitSync stays off for now" in ran.err
+    assert "git@github.com:acme/dags.git" in (tmp_path / "secrets.yaml").read_text()
 
 
 def test_questions_are_asked_again_until_the_answer_is_right(cali: Cali, tmp_path: Path) -> None:

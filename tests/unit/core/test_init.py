@@ -90,7 +90,7 @@ def test_answers_take_the_place_of_defaults(tmp_path: Path) -> None:
             "eks.version": "1.34",
         },
         (ARN,),
-        "git@github.com:acme/dags.git",
+        "https://github.com/acme/dags.git",
     )
     init.create(tmp_path, answers, seeded())
     settings, secrets = load_settings(tmp_path, {}), load_secrets(tmp_path, {})
@@ -99,7 +99,26 @@ def test_answers_take_the_place_of_defaults(tmp_path: Path) -> None:
     assert (settings.state.backend, settings.state.bucket) == ("s3", "acme-state")
     assert settings.eks.version == "1.34"
     assert [principal.name for principal in secrets.principals] == ["jiwoo"]
-    assert secrets.gitsync.url == "git@github.com:acme/dags.git"
+    assert secrets.gitsync.url == "https://github.com/acme/dags.git"
+
+
+def test_a_url_over_ssh_waits_for_its_key(tmp_path: Path) -> None:
+    answers = init.Answers(gitsync_url="git@github.com:acme/dags.git")
+    assert answers.gitsync_waits
+    init.create(tmp_path, answers, seeded())
+    assert load_secrets(tmp_path, {}).gitsync.url is None
+    text = (tmp_path / "secrets.yaml").read_text()
+    assert (
+        '# Once ssh_key and known_hosts are filled in below: "git@github.com:acme/dags.git"\n  url:\n' in text
+    )
+    assert isinstance(yaml.safe_load(text)["gitsync"], dict)
+
+
+@pytest.mark.parametrize(
+    "url", [None, "https://github.com/acme/dags", "nowhere", "ssh://me:pw@example.com/x"]
+)
+def test_only_a_right_url_over_ssh_waits(url: str | None) -> None:
+    assert not init.Answers(gitsync_url=url).gitsync_waits
 
 
 def test_wrong_answers_are_told_at_once_and_nothing_is_written(tmp_path: Path) -> None:

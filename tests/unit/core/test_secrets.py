@@ -29,6 +29,9 @@ WHOLE: dict[str, Any] = {
     "milvus": {"root_password": PASSWORD, "minio_access_key": "cali", "minio_secret_key": PASSWORD},
 }
 ARN = "arn:aws:iam::111122223333:user/team/jiwoo"
+SSH_URL = "git@github.com:acme/dags.git"
+SSH_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE\n-----END OPENSSH PRIVATE KEY-----\n"
+KNOWN_HOSTS = "# github.com:22 SSH-2.0\ngithub.com ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMq\n"
 
 
 def load(folder: Path, document: dict[str, Any] | str, environ: dict[str, str] | None = None) -> Secrets:
@@ -154,6 +157,10 @@ def test_no_message_repeats_a_value(tmp_path: Path, text: str) -> None:
         ("opensearch.master_passwort", "x", "opensearch.master_passwort", "did you mean 'master_password'"),
         ("airflow.fernet_key", "abc", "airflow.fernet_key", "not a Fernet key"),
         ("airflow.jwt_secret", "short", "airflow.jwt_secret", "at least 16 characters"),
+        ("grafana.admin_password", "With-${HOME}-1", "grafana.admin_password", "leave out the braces"),
+        ("grafana.admin_password", "$__env{HOME}-1", "grafana.admin_password", "leave out the braces"),
+        ("airflow.admin_password", "Two-lines-\n", "airflow.admin_password", "control character"),
+        ("milvus.root_password", "\uac00" * 25, "milvus.root_password", "at most 72 bytes"),
         ("gitsync.url", "https://me:pw@example.com/x.git", "gitsync.url", "use an SSH key"),
         ("gitsync.url", "https://me:p/w@example.com/x.git", "gitsync.url", "holds a password"),
         ("gitsync.url", "https://ghp_token@example.com/x.git", "gitsync.url", "or a token"),
@@ -195,7 +202,75 @@ def test_principals_are_read_as_people_write_them(tmp_path: Path) -> None:
     ],
 )
 def test_git_urls_that_are_right(tmp_path: Path, url: str) -> None:
-    assert load(tmp_path, changed("gitsync.url", url)).gitsync.url == url
+    document = {**WHOLE, "gitsync": {"url": url, "ssh_key": SSH_KEY, "known_hosts": KNOWN_HOSTS}}
+    assert load(tmp_path, document).gitsync.url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "scan"),
+    [
+        (SSH_URL, "`ssh-keyscan github.com` prints it"),
+        ("ssh://git@example.com:2222/acme/dags.git", "`ssh-keyscan -p 2222 example.com` prints it"),
+    ],
+)
+def test_a_url_over_ssh_needs_a_key_and_known_hosts(tmp_path: Path, url: str, scan: str) -> None:
+    found = mistakes(tmp_path, changed("gitsync.url", url))
+    assert set(found) == {"gitsync.ssh_key", "gitsync.known_hosts"}
+    assert found["gitsync.ssh_key"] == "is missing, and gitsync.url goes over SSH"
+    assert scan in found["gitsync.known_hosts"]
+
+
+def test_a_url_over_https_needs_neither_and_takes_a_token(tmp_path: Path) -> None:
+    url = "https://example.com/acme/dags"
+    assert load(tmp_path, changed("gitsync.url", url)).gitsync.token is None
+    secrets = load(tmp_path, {**WHOLE, "gitsync": {"url": url, "token": "Sentinel-token"}})
+    assert (secrets.gitsync.username, "Sentinel" in repr(secrets)) == ("git", False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("ssh_key", "ssh-ed25519 AAAASentinel me@here", "is a public key"),
+        ("ssh_key", SSH_KEY.replace("\n", " "), "keeps its line breaks"),
+        ("ssh_key", "Sentinel", "is not a private key"),
+        ("ssh_key", SSH_KEY.partition("-----END")[0], "is not a private key"),
+        ("ssh_key", SSH_KEY.replace("OPENSSH", "ENCRYPTED"), "has a passphrase"),
+        ("ssh_key", SSH_KEY.replace("b3", "Proc-Type: 4,ENCRYPTED\nb3"), "has a passphrase"),
+        ("known_hosts", "ssh-ed25519 AAAASentinel", "line 1 is not HOST TYPE KEY"),
+        ("known_hosts", KNOWN_HOSTS + "github.com ssh-rsa Sentinel", "line 3 is not HOST TYPE KEY"),
+        ("known_hosts", "# nothing", "names no host"),
+    ],
+)
+def test_a_key_or_a_host_in_the_wrong_form_is_told(tmp_path: Path, key: str, value: str, words: str) -> None:
+    gitsync = {"url": SSH_URL, "ssh_key": SSH_KEY, "known_hosts": KNOWN_HOSTS, key: value}
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, {**WHOLE, "gitsync": gitsync})
+    (problem,) = caught.value.problems
+    assert (problem.key, words in problem.problem) == (f"gitsync.{key}", True)
+    assert "Sentinel" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        SSH_KEY.rstrip(),
+        SSH_KEY.replace("\n", "\r\n"),
+        SSH_KEY.replace("OPENSSH ", ""),
+        SSH_KEY.replace("OPENSSH", "RSA"),
+    ],
+)
+def test_forms_of_a_private_key_that_are_right(tmp_path: Path, key: str) -> None:
+    load(tmp_path, {**WHOLE, "gitsync": {"url": SSH_URL, "ssh_key": key, "known_hosts": KNOWN_HOSTS}})
+
+
+def test_hashed_and_marked_known_hosts_are_right(tmp_path: Path) -> None:
+    lines = "|1|c2FsdA==|aGFzaA== ssh-rsa AAAAB3Nz\n@cert-authority *.example.com ssh-rsa AAAAB3Nz comment\n"
+    load(tmp_path, {**WHOLE, "gitsync": {"url": SSH_URL, "ssh_key": SSH_KEY, "known_hosts": lines}})
+
+
+def test_the_environment_brings_what_a_url_over_ssh_needs(tmp_path: Path) -> None:
+    environ = {"CALI_GITSYNC__SSH_KEY": SSH_KEY, "CALI_GITSYNC__KNOWN_HOSTS": KNOWN_HOSTS}
+    assert load(tmp_path, changed("gitsync.url", SSH_URL), environ).gitsync.known_hosts == KNOWN_HOSTS
 
 
 def test_two_fernet_keys_while_one_is_changed(tmp_path: Path) -> None:
