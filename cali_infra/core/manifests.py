@@ -89,11 +89,21 @@ class _Found:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Obsolete:
+    """What the record names and the stage no longer has: what to delete, what stays recorded, what to say of it."""
+
+    prunes: tuple[tuple[ObjectRef, str], ...]
+    kept: tuple[ObjectRef, ...]
+    words: tuple[str, ...]
+
+
 class ManifestWork:
     """The work of a stage that is a set of objects; satisfies `cluster_stages.Work`.
 
     `objects()` renders them; it is called once a plan. With `force` fields of other managers are taken over that
-    were never cali's; without it they make a ConflictError.
+    were never cali's; without it they make a ConflictError. What is of a kind in `keep` and has no place any more
+    stays, and stays recorded: only `destroy` deletes it.
     """
 
     def __init__(
@@ -103,12 +113,14 @@ class ManifestWork:
         objects: Callable[[], Sequence[Object]],
         *,
         force: bool = False,
+        keep: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stage = stage
         self._kubernetes = kubernetes
         self._objects = objects
         self._force = force
+        self._keep = keep
         self._clock = clock
         self._inventory = Inventory(stage, kubernetes)
 
@@ -128,15 +140,17 @@ class ManifestWork:
         known = before or Holdings()
         look = _Live(self._kubernetes, refs)
         found = _each(lambda obj: self._compare(obj, look, known, spaces), objects)
-        prunes, left = self._obsolete(known, set(refs))
+        obsolete = self._obsolete(known, set(refs))
         # What an interrupted apply made is there by now, and still ours.
         made = {
             ref: not one.existed or known.made.get(ref, False) for ref, one in zip(refs, found, strict=True)
         }
         fields = {ref: one.fields for ref, one in zip(refs, found, strict=True) if one.fields}
+        made |= dict.fromkeys(obsolete.kept, True)
+        fields |= {ref: known.fields[ref] for ref in obsolete.kept if ref in known.fields}
         holdings = Holdings(made, complete=True, fields=fields)
         changes = [one.change for one in found if one.change is not None]
-        changes += [ResourceChange(str(ref), Action.DELETE) for ref, _ in prunes]
+        changes += [ResourceChange(str(ref), Action.DELETE) for ref, _ in obsolete.prunes]
         # That an object which is written sets other fields goes without saying.
         written = {ref for ref, one in zip(refs, found, strict=True) if one.change is not None}
         told = {
@@ -151,14 +165,14 @@ class ManifestWork:
         return ManifestPlan(
             self._stage,
             tuple(changes),
-            (*(warning for one in found for warning in one.warnings), *left),
+            (*(warning for one in found for warning in one.warnings), *obsolete.words),
             objects=tuple(objects),
             writes=tuple(
                 Write(obj, one.change.action, one.takes)
                 for obj, one in zip(objects, found, strict=True)
                 if one.change is not None
             ),
-            prunes=prunes,
+            prunes=obsolete.prunes,
             holdings=holdings,
         )
 
@@ -244,17 +258,28 @@ class ManifestWork:
             tuple(_taken(ref, owners, known.fields.get(ref, frozenset()))),
         )
 
-    def _obsolete(
-        self, before: Holdings, wanted: Collection[ObjectRef]
-    ) -> tuple[tuple[tuple[ObjectRef, str], ...], tuple[str, ...]]:
-        """What the record names and the stage no longer has: what to delete, and what to say of the rest."""
-        prunes = self._ours([ref for ref in before.own if ref not in wanted])
-        left = [
-            f"{ref} has no place in the stage any more and stays: cali did not make it"
-            for ref, made in before.made.items()
-            if not made and ref not in wanted
-        ]
-        return tuple(prunes), tuple(left)
+    def _obsolete(self, before: Holdings, wanted: Collection[ObjectRef]) -> _Obsolete:
+        left = {ref: made for ref, made in before.made.items() if ref not in wanted}
+        own = self._ours([ref for ref, made in left.items() if made])
+        kept = tuple(ref for ref, _ in own if ref.kind in self._keep)
+        # Said by the plan with which what is in it leaves the record, and not by each one after that.
+        emptied = {ref.namespace for ref in left}
+        return _Obsolete(
+            tuple(one for one in own if one[0] not in kept),
+            kept,
+            (
+                *(
+                    f"{ref} has no place in the stage any more and stays: cali did not make it"
+                    for ref, made in left.items()
+                    if not made
+                ),
+                *(
+                    f"{ref} stays, with its volumes and whatever else is in it; `cali down` deletes it"
+                    for ref in kept
+                    if ref.name in emptied
+                ),
+            ),
+        )
 
     def _ours(self, refs: Sequence[ObjectRef]) -> list[tuple[ObjectRef, str]]:
         """Those that are there, with their uid; not what somebody else made under the same name since."""

@@ -182,6 +182,20 @@ def test_an_old_hashed_config_map_is_pruned_after_the_rollout(cluster: Cluster, 
     )
 
 
+def test_what_is_kept_leaves_the_stage_and_not_the_record(cluster: Cluster, watch: Watch) -> None:
+    kubernetes = cluster.connect()
+    apply(work(kubernetes, space(), space("other"), config_map()), watch)
+    left = ManifestWork("logging", kubernetes, lambda: [space("other")], keep=("Namespace",))
+    plan = apply(left, watch)
+    assert said(plan) == ["delete ConfigMap logging/settings", f"update ConfigMap {INVENTORY}"]
+    (warning,) = plan.warnings
+    assert "Namespace logging stays" in warning
+    again = left.plan(watch)
+    assert (again.empty, again.warnings) == (True, ())
+    left.destroy(watch, threading.Event())
+    assert "logging" not in cluster.objects("namespaces")
+
+
 def test_what_somebody_made_under_an_old_name_is_not_pruned(cluster: Cluster, watch: Watch) -> None:
     kubernetes = cluster.connect()
     apply(work(kubernetes, space(), config_map("old")), watch)
