@@ -1,8 +1,8 @@
 """The stages that Terraform does not own: manifests in the cluster, and the index of the search domain.
 
 They can be worked on only once the stacks below them exist: a `ClusterStage` makes its work when it is asked,
-from the outputs that are there by then. What the work is stands in `storage_class.py`, `fluent_bit.py` and
-`index.py`.
+from the outputs that are there by then. What the work is stands in `storage_class.py`, `fluent_bit.py`,
+`service_secrets.py` and `index.py`.
 """
 
 from __future__ import annotations

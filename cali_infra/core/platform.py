@@ -176,7 +176,23 @@ def open_platform(
         )
         return ManifestWork("logging", kubernetes(), objects, force=force_conflicts)
 
-    makers: dict[str, Callable[[], Work]] = {"storage": storage, "index": index, "logging": logging}
+    def services() -> Work:
+        from cali_infra.core import service_secrets
+        from cali_infra.core.manifests import ManifestWork
+
+        endpoint = str(stack("search").outputs()["opensearch_endpoint"])
+        objects = partial(service_secrets.objects, settings, secrets, endpoint)
+        # The namespace of a service that is switched off holds its volumes.
+        return ManifestWork(
+            service_secrets.STAGE, kubernetes(), objects, force=force_conflicts, keep=("Namespace",)
+        )
+
+    makers: dict[str, Callable[[], Work]] = {
+        "storage": storage,
+        "index": index,
+        "logging": logging,
+        "service-secrets": services,
+    }
     for stage in STAGES:
         if stage.kind is not Kind.TERRAFORM:
             below = [drivers[need] for need in stage.needs]

@@ -41,6 +41,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("storage", Kind.MANIFESTS, ("eks", "access"), "the default StorageClass gp2"),
     Stage("index", Kind.INDEX, ("search",), "index template, retention policy, writer and reader"),
     Stage("logging", Kind.MANIFESTS, ("storage", "index", "access"), "Fluent Bit on every node"),
+    Stage("service-secrets", Kind.MANIFESTS, ("access", "index"), "the services' namespaces and Secrets"),
 )
 
 BY_NAME = {stage.name: stage for stage in STAGES}

@@ -157,6 +157,11 @@ def plant_sentinels(secrets: dict[str, Any]) -> None:
         for key, value in keys.items() if isinstance(keys, dict) else ():
             if value and key != "fernet_key":
                 secrets[section][key] = f"{SENTINEL}-{section}-{key}-Aa1$"
+    secrets["gitsync"] = {
+        "url": "git@git.invalid:acme/dags.git",
+        "ssh_key": f"-----BEGIN OPENSSH PRIVATE KEY-----\n{SENTINEL}-git\n-----END OPENSSH PRIVATE KEY-----",
+        "known_hosts": "git.invalid ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA",
+    }
     secrets["principals"] = [
         {"arn": JIN, "name": "Jin", "level": "admin"},
         {"arn": MINA, "name": "Mina", "level": "view", "namespaces": ["logging"]},

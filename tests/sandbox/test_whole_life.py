@@ -6,6 +6,7 @@ goes on from there, and what stands then is looked at from every side.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from cali_infra.core.service_secrets import SECRETS, SERVICES
 from cali_infra.core.stages import STAGES
 
 from .conftest import JIN, MINA, SENTINEL, Project
@@ -64,7 +66,7 @@ def test_ctrl_c_while_the_cluster_is_made_ends_cleanly(project: Project) -> None
     assert ran.code == 130, ran.err
     assert ran.stages["network"] == "applied"
     assert ran.stages["eks"] == "failed"
-    assert ran.stages["logging"] == "skipped"
+    assert ran.stages["logging"] == ran.stages["service-secrets"] == "skipped"
     state = json.loads((project.workspace / "terraform/eks/terraform.tfstate").read_text())
     (cluster,) = [r for r in state["resources"] if r["type"] == "aws_eks_cluster"]
     assert cluster["instances"][0]["status"] == "tainted"
@@ -96,7 +98,7 @@ def test_the_next_up_waits_for_that_cluster_and_a_failing_stage_stops_only_what_
     assert stages["eks"] == "failed"
     # How far these came before the Ctrl-C is a matter of seconds.
     assert {stages["search"], stages["index"]} <= {"applied", "unchanged"}
-    for name in ("access", "autoscaler", "storage", "logging"):
+    for name in ("access", "autoscaler", "storage", "logging", "service-secrets"):
         assert stages[name] == "skipped"
     (eks,) = [stage for stage in ran.document["stages"] if stage["name"] == "eks"]
     assert "no capacity today" in eks["error"]
@@ -113,7 +115,7 @@ def test_a_run_with_json_output_prints_the_whole_document(project: Project) -> N
     assert [stage["name"] for stage in ran.document["stages"]] == NAMES
     stages = ran.stages
     assert stages["network"] == stages["search"] == stages["index"] == "unchanged"
-    for name in ("eks", "access", "autoscaler", "storage", "logging"):
+    for name in ("eks", "access", "autoscaler", "storage", "logging", "service-secrets"):
         assert stages[name] == "applied"
     for stage in ran.document["stages"]:
         assert set(stage) == {"name", "status", "seconds", "add", "change", "destroy", "error"}
@@ -162,6 +164,28 @@ def test_what_stands_in_the_cluster(project: Project) -> None:
     assert fluent_bit["status"]["numberReady"] == len(project.kubectl("get", "nodes")["items"]) > 0
     secret = project.kubectl("-n", "logging", "get", "secret", "fluent-bit-opensearch")
     assert secret["data"]["OPENSEARCH_PASSWORD"]
+
+
+def test_the_services_find_their_namespaces_and_secrets(project: Project) -> None:
+    found = {}
+    for service in SERVICES:
+        space = project.kubectl("get", "namespace", service)
+        assert space["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "baseline"
+        for secret in project.kubectl("-n", service, "get", "secrets")["items"]:
+            found[f"{service}/{secret['metadata']['name']}"] = secret["data"]
+    expected = {f"{one.service}/{one.name}": {key.name for key in one.keys} for one in SECRETS}
+    # The URL goes over SSH.
+    del expected["airflow/airflow-git-credentials"]
+    assert {name: set(data) for name, data in found.items()} == expected
+    key = base64.b64decode(found["airflow/airflow-git-ssh"]["gitSshKey"]).decode()
+    assert key.endswith("-----END OPENSSH PRIVATE KEY-----\n")
+    url = base64.b64decode(found["airflow/airflow-database-connection"]["connection"]).decode()
+    assert url.startswith(f"postgresql://airflow:{SENTINEL}-airflow-database_password-Aa1%24@")
+    opensearch = json.loads(
+        base64.b64decode(found["airflow/airflow-connections"]["AIRFLOW_CONN_OPENSEARCH_DEFAULT"])
+    )
+    endpoint = project.record["opensearch_url"].removeprefix("https://")
+    assert f"{opensearch['host']}:{opensearch['port']}" == endpoint
 
 
 def test_the_autoscaler_s_release_has_the_right_values(project: Project) -> None:
@@ -234,6 +258,41 @@ def test_replacing_the_network_is_refused_and_touches_nothing(project: Project) 
     assert {path: path.read_bytes() for path in states} == states
     assert not list((project.workspace / "plans").iterdir())
     project.settings(network={"cidr": "10.40.0.0/16"})
+
+
+def test_a_service_is_switched_off_and_on_again(project: Project) -> None:
+    project.settings(services={"milvus": False})
+    ran = project.cali("up", "service-secrets", "--yes")
+    assert ran.code == 0, ran.err
+    (stage,) = ran.document["stages"]
+    assert (stage["status"], stage["destroy"]) == ("applied", 2)
+    assert "Namespace milvus stays" in ran.err
+    assert project.kubectl("get", "namespace", "milvus")["status"]["phase"] == "Active"
+    assert project.kubectl("-n", "milvus", "get", "secrets")["items"] == []
+    planned = project.cali("plan", "service-secrets")
+    assert planned.stages == {"service-secrets": "unchanged"}
+    assert "Namespace milvus stays" not in planned.err
+
+    project.settings(services={"milvus": True})
+    ran = project.cali("up", "service-secrets", "--yes")
+    assert ran.code == 0, ran.err
+    (stage,) = ran.document["stages"]
+    assert (stage["status"], stage["add"], stage["destroy"]) == ("applied", 2, 0)
+
+
+def test_a_new_password_is_shown_without_it(project: Project) -> None:
+    """And so is the Secret that changes; nothing is applied here."""
+
+    def grafana(password: str) -> None:
+        project.secrets(lambda secrets: secrets["grafana"].update(admin_password=password))
+
+    grafana(f"{SENTINEL}-another-one")
+    ran = project.cali("plan", "service-secrets", "--exit-code")
+    grafana(f"{SENTINEL}-grafana-admin_password-Aa1$")
+    assert ran.code == 4, ran.err
+    (stage,) = ran.document["stages"]
+    assert stage["resources"] == [{"address": "Secret grafana/grafana-admin", "action": "update"}]
+    assert "data.admin-password: changed" in ran.err
 
 
 def test_without_a_terminal_nothing_is_applied_unasked(project: Project) -> None:
@@ -331,6 +390,9 @@ def test_down_leaves_nothing_and_no_secret(project: Project, argv_seen: set[str]
     assert ran.document["ok"]
     assert set(ran.stages.values()) == {"destroyed"}
     assert [stage["name"] for stage in ran.document["stages"]] == list(reversed(NAMES))
+    (secrets,) = [stage for stage in ran.document["stages"] if stage["name"] == "service-secrets"]
+    # Each namespace, each Secret in it, and the record.
+    assert secrets["destroy"] == len(SERVICES) + len(SECRETS) - 1 + 1
     assert any("terraform apply" in line for line in argv_seen)
     assert not [line for line in argv_seen if SENTINEL in line]
     assert project.aws("eks").list_clusters()["clusters"] == []

@@ -35,7 +35,7 @@ def test_cluster_and_domain_are_made_side_by_side() -> None:
 def test_backwards_access_outlives_all_that_speaks_to_the_cluster() -> None:
     order = list(walk(backward(STAGES)))
 
-    for speaker in ("autoscaler", "storage", "logging"):
+    for speaker in ("autoscaler", "storage", "logging", "service-secrets"):
         assert order.index(speaker) < order.index("access") < order.index("eks")
     assert order[-1] == "network"
 
