@@ -4,6 +4,7 @@
     ├── UsageError                 exit 2: wrong arguments, nothing was touched
     │   ├── SettingsError          cali.yaml or secrets.yaml, every mistake at once
     │   ├── PreconditionError      a tool is missing or too old, an earlier stage was never applied
+    │   ├── InvalidKubeconfigError a file that kubectl could not read either
     │   └── WrongTargetError       the workspace belongs to another account, region or endpoint
     ├── RefusedError               exit 3: not approved
     │   └── GuardedChangeError     a guarded resource would be replaced or deleted
@@ -23,6 +24,7 @@
         │   ├── InvalidObjectError
         │   ├── ConflictError
         │   └── UnreachableError
+        ├── KubeconfigError
         ├── KustomizeError
         ├── OpenSearchError
         └── SandboxError
@@ -86,6 +88,21 @@ class PreconditionError(UsageError):
     """Something that must be there first is not: a tool, a version, an earlier stage."""
 
     code = "precondition"
+
+
+class InvalidKubeconfigError(UsageError):
+    """A file is no kubeconfig; `line` counts from 1, None where the mistake has no place."""
+
+    code = "invalid-kubeconfig"
+
+    def __init__(self, path: str, line: int | None, problem: str) -> None:
+        self.path = path
+        self.line = line
+        where = path if line is None else f"{path}, line {line}"
+        super().__init__(
+            f"{where}: {problem}",
+            remedy="correct the file, or name another one: cali --kubeconfig FILE kubeconfig; it was left as it is",
+        )
 
 
 class WrongTargetError(UsageError):
@@ -271,6 +288,12 @@ class UnreachableError(KubernetesError):
     """The API server cannot be reached, or its certificate does not fit."""
 
     code = "kubernetes-unreachable"
+
+
+class KubeconfigError(OperationError):
+    """A kubeconfig cannot be locked, read or written; it is as it was."""
+
+    code = "kubeconfig"
 
 
 class KustomizeError(OperationError):

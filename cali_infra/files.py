@@ -35,6 +35,22 @@ def write_private(path: Path, content: bytes) -> None:
         raise
 
 
+def replace_private(path: Path, content: bytes) -> None:
+    """Replace the content of a file that is there, as `write_private` does; its owner stays, and of its mode what
+    is stricter than 0600. Raises PermissionError where it is another user's.
+    """
+    before = path.stat()
+    temporary = _write_beside(path, content, stat.S_IMODE(before.st_mode) & PRIVATE_FILE)
+    try:
+        if temporary.stat().st_uid != before.st_uid:
+            # With sudo it would be root's from here on, and lost to its owner.
+            os.chown(temporary, before.st_uid, before.st_gid)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def write_new(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
     """Write a file that must not exist yet, whole or not at all.
 

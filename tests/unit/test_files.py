@@ -50,6 +50,16 @@ def test_what_was_there_stays_when_writing_fails(tmp_path: Path) -> None:
     assert (path / "kept").exists()
 
 
+@pytest.mark.parametrize(("before", "after"), [(0o644, 0o600), (0o600, 0o600), (0o400, 0o400)])
+def test_a_replaced_file_keeps_what_is_stricter(tmp_path: Path, before: int, after: int) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    path.chmod(before)
+    files.replace_private(path, b"new")
+    assert (path.read_text(), mode(path)) == ("new", after)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_folder_is_tightened(tmp_path: Path) -> None:
     folder = tmp_path / "open"
     folder.mkdir(0o755)
