@@ -91,6 +91,7 @@ def open_target(options: Options, environment: str) -> Target:
         kubeconfig=options.kubeconfig,
         context=options.context,
         search_ca=address.ca_file,
+        credential_environ=address.credential_environ(),
     )
     _forget_an_earlier_sandbox(options, target)
     return target

@@ -5,13 +5,12 @@ It knows names, not files: `tfvars` picks from here what a stack declares and wr
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from cali_infra.core import access
+from cali_infra.core import access, exec_credential
 
 if TYPE_CHECKING:
     from cali_infra.core.secrets import Principal, Secrets
@@ -111,14 +110,12 @@ class Inputs:
 
     def _autoscaler(self) -> dict[str, object]:
         s, eks = self.settings, self.outputs("eks")
-        command = ["-m", "cali_infra", "token", "--cluster", s.cluster_name, "--region", s.region]
-        if s.profile:
-            command += ["--profile", s.profile]
+        command, arguments = exec_credential.words(s.cluster_name, s.region, s.profile)
         return {
             **_pick(eks, "cluster_endpoint", "cluster_ca", "cluster_version"),
             "chart_version": s.autoscaler.chart_version,
             "image_tag": s.autoscaler_image_tag,
-            "kube_exec": {"command": sys.executable, "args": command, "env": {}},
+            "kube_exec": {"command": command, "args": arguments, "env": {}},
         }
 
 

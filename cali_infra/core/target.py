@@ -7,7 +7,7 @@ which of the two it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -16,7 +16,8 @@ class Target:
     """Where to work and with which surroundings.
 
     `environ` is the whole environment for child processes and settings. `realm` names the world that the
-    workspace belongs to: an AWS endpoint, or one particular sandbox.
+    workspace belongs to: an AWS endpoint, or one particular sandbox. `credential_environ` is what a command that
+    fetches bearers has to be given when it is run from anywhere else: on AWS nothing.
     """
 
     workspace: Path
@@ -26,6 +27,7 @@ class Target:
     kubeconfig: Path | None = None
     context: str | None = None
     search_ca: Path | None = None
+    credential_environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def aws_realm(environ: Mapping[str, str]) -> str:

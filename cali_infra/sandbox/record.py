@@ -72,8 +72,8 @@ class SandboxAddress:
     opensearch_url: str | None = None
     kubeconfig: Path | None = None
 
-    def environ(self) -> dict[str, str]:
-        """The variables by which AWS' clients, Terraform and cali's settings find the sandbox."""
+    def aws(self) -> dict[str, str]:
+        """The variables by which AWS' clients find the sandbox."""
         return {
             "AWS_ENDPOINT_URL": self.aws_endpoint,
             "AWS_ACCESS_KEY_ID": self.access_key_id,
@@ -82,6 +82,17 @@ class SandboxAddress:
             # boto3 reads this one only.
             "AWS_DEFAULT_REGION": self.region,
             "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def credential_environ(self) -> dict[str, str]:
+        """What turns `cali token` to the sandbox, whatever environment it is run in."""
+        # An empty session token is none; the caller's own would not fit the sandbox's key.
+        return {**self.aws(), "AWS_SESSION_TOKEN": ""}
+
+    def environ(self) -> dict[str, str]:
+        """The variables by which AWS' clients, Terraform and cali's settings find the sandbox."""
+        return {
+            **self.aws(),
             "TF_REATTACH_PROVIDERS": self.reattach,
             "CALI_SEARCH__CREATE_TIMEOUT": DOMAIN_TIMEOUT,
             "CALI_SEARCH__UPDATE_TIMEOUT": DOMAIN_TIMEOUT,

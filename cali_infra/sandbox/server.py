@@ -205,7 +205,7 @@ class Server:
             clusters, domains = self._clusters.addresses(), list(self._domains.addresses().values())
             path = self._folder / KUBECONFIG
             if clusters:
-                document = kubeconfig(clusters, self._region, self._aws.environment(self._region))
+                document = kubeconfig(clusters, self._address)
                 files.write_private(path, json.dumps(document, indent=2).encode())
             else:
                 path.unlink(missing_ok=True)
@@ -246,46 +246,21 @@ class Server:
         return f"http://127.0.0.1:{control.server_address[1]}{path}"
 
 
-def kubeconfig(
-    clusters: Mapping[str, ClusterAddress], region: str, environ: Mapping[str, str]
-) -> dict[str, Any]:
-    """A kubeconfig for plain kubectl: a context for each cluster, the newest one current.
+def kubeconfig(clusters: Mapping[str, ClusterAddress], address: SandboxAddress) -> dict[str, Any]:
+    """A kubeconfig for plain kubectl: a context for each cluster, the newest one current."""
+    from cali_infra.core import exec_credential
+    from cali_infra.core.kubeconfig import Context, document
 
-    The credential is this very cali's, run with the sandbox's own AWS, whatever the caller's is.
-    """
-    # An empty session token is none; the caller's own would not fit the sandbox's key.
-    variables = {**environ, "AWS_SESSION_TOKEN": ""}
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": list(clusters)[-1],
-        "clusters": [
-            {
-                "name": name,
-                "cluster": {
-                    "server": address.endpoint,
-                    "certificate-authority-data": base64.b64encode(address.ca_pem).decode(),
-                },
-            }
-            for name, address in clusters.items()
-        ],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in clusters],
-        "users": [
-            {
-                "name": name,
-                "user": {
-                    "exec": {
-                        "apiVersion": "client.authentication.k8s.io/v1beta1",
-                        "command": sys.executable,
-                        "args": ["-m", "cali_infra", "token", "--cluster", name, "--region", region],
-                        "env": [{"name": key, "value": value} for key, value in variables.items()],
-                        "interactiveMode": "Never",
-                    }
-                },
-            }
-            for name in clusters
-        ],
-    }
+    return document(
+        Context(
+            name=name,
+            entry=name,
+            server=cluster.endpoint,
+            ca=base64.b64encode(cluster.ca_pem).decode(),
+            plugin=exec_credential.plugin(name, address.region, environ=address.credential_environ()),
+        )
+        for name, cluster in clusters.items()
+    )
 
 
 def main(arguments: Sequence[str]) -> None:

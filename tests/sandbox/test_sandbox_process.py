@@ -10,7 +10,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from typing import Any
 import pytest
 
 from cali_infra.cli.app import run
+from cali_infra.core import exec_credential
 from cali_infra.errors import SandboxError
 from cali_infra.sandbox.process import Sandbox
 from cali_infra.sandbox.record import SandboxAddress
@@ -77,13 +77,14 @@ def client(address: SandboxAddress, service: str) -> Any:
 def configure(folder: Path, cluster: Any, *, create_namespace: bool = False) -> None:
     """A stack with one release, whose credential is this very cali's."""
     folder.mkdir(exist_ok=True)
+    command, arguments = exec_credential.words(cluster["name"], REGION)
     kubernetes = {
         "host": cluster["endpoint"],
         "cluster_ca_certificate": base64.b64decode(cluster["certificateAuthority"]["data"]).decode(),
         "exec": {
             "api_version": "client.authentication.k8s.io/v1beta1",
-            "command": sys.executable,
-            "args": ["-m", "cali_infra", "token", "--cluster", cluster["name"], "--region", REGION],
+            "command": command,
+            "args": arguments,
             "env": {},
         },
     }
