@@ -82,7 +82,10 @@ class Identity:
 
 @dataclass(frozen=True)
 class ClusterDescription:
-    """What DescribeCluster says; `ca` is base64 as EKS gives it, endpoint and ca are empty while creating."""
+    """What DescribeCluster says; `ca` is base64 as EKS gives it, endpoint and ca are empty while creating.
+
+    `public_cidrs` are the networks that reach the endpoint from outside the VPC: none where it is private.
+    """
 
     name: str
     arn: str
@@ -90,6 +93,7 @@ class ClusterDescription:
     version: str
     endpoint: str
     ca: str
+    public_cidrs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ class Aws:
     """
 
     def __init__(self, region: str, environ: Mapping[str, str], profile: str | None = None) -> None:
-        self._region = region
+        self.region = region
         self._environ = environ
         self._profile = profile
         # Sessions are not safe to use from several threads while they make something; clients are.
@@ -175,6 +179,9 @@ class Aws:
         found = self._find("eks", lambda eks: eks.describe_cluster(name=name)["cluster"])
         if found is None:
             return None
+        network = found.get("resourcesVpcConfig", {})
+        # EKS keeps the networks of an endpoint that is switched off.
+        public = network.get("endpointPublicAccess", False)
         return ClusterDescription(
             name=found["name"],
             arn=found["arn"],
@@ -182,6 +189,7 @@ class Aws:
             version=found["version"],
             endpoint=found.get("endpoint", ""),
             ca=found.get("certificateAuthority", {}).get("data", ""),
+            public_cidrs=tuple(network.get("publicAccessCidrs", ())) if public else (),
         )
 
     def cluster_versions(self) -> tuple[ClusterVersion, ...]:
@@ -287,7 +295,7 @@ class Aws:
                 f"{self._sts()}/?Action=GetCallerIdentity&Version=2011-06-15",
                 headers={_CLUSTER_HEADER: cluster},
             )
-            SigV4QueryAuth(keys, "sts", self._region, expires=_URL_LIFE).add_auth(request)
+            SigV4QueryAuth(keys, "sts", self.region, expires=_URL_LIFE).add_auth(request)
         encoded = base64.urlsafe_b64encode(str(request.url).encode()).decode().rstrip("=")
         return Token(_TOKEN_PREFIX + encoded, started + _TOKEN_LIFE)
 
@@ -319,8 +327,8 @@ class Aws:
     def create_bucket(self, name: str) -> None:
         """Make a bucket in this region, without access lists: its owner owns every object."""
         # us-east-1 is the one region that S3 does not take as a constraint.
-        place = {"LocationConstraint": self._region}
-        where = {} if self._region == "us-east-1" else {"CreateBucketConfiguration": place}
+        place = {"LocationConstraint": self.region}
+        where = {} if self.region == "us-east-1" else {"CreateBucketConfiguration": place}
         self._call(
             "s3",
             lambda s3: s3.create_bucket(Bucket=name, ObjectOwnership="BucketOwnerEnforced", **where),
@@ -390,7 +398,7 @@ class Aws:
         if self._session is None:
             import boto3
 
-            self._session = boto3.Session(botocore_session=self._botocore(), region_name=self._region)
+            self._session = boto3.Session(botocore_session=self._botocore(), region_name=self.region)
         return self._session
 
     def _botocore(self) -> Session:
@@ -441,8 +449,8 @@ class Aws:
         given = self._environ.get("AWS_ENDPOINT_URL_STS") or self._environ.get("AWS_ENDPOINT_URL")
         if given:
             return given.rstrip("/")
-        suffix = "amazonaws.com.cn" if self._region.startswith("cn-") else "amazonaws.com"
-        return f"https://sts.{self._region}.{suffix}"
+        suffix = "amazonaws.com.cn" if self.region.startswith("cn-") else "amazonaws.com"
+        return f"https://sts.{self.region}.{suffix}"
 
 
 def _cluster_version(item: Mapping[str, Any]) -> ClusterVersion:

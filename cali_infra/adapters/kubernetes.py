@@ -131,7 +131,8 @@ class Kubernetes:
     """A connection to one cluster; safe to use from several threads.
 
     `grace` is for how many seconds a 401 is retried: a new access entry takes a while to work. `patience` is
-    for how many seconds a busy, failing or unreachable API is retried before a request is given up.
+    for how many seconds a busy, failing or unreachable API is retried before a request is given up. `timeout` is
+    for one request, in seconds: to connect, and between two bytes.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class Kubernetes:
         *,
         grace: float = 0.0,
         patience: float = 30.0,
+        timeout: tuple[float, float] = TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
@@ -148,7 +150,7 @@ class Kubernetes:
         self.host = access.host.rstrip("/")
         self._access = access
         self._bearer = _Bearer(access.token, now)
-        self._grace, self._patience = grace, patience
+        self._grace, self._patience, self._timeout = grace, patience, timeout
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
         self._lock = threading.Lock()
         self._client: ApiClient | None = None
@@ -185,6 +187,13 @@ class Kubernetes:
     def version(self) -> str:
         """The server's version, such as v1.35.0-eks-1234567."""
         return str(self._request("GET", "/version")["gitVersion"])
+
+    def whoami(self) -> str:
+        """The name under which the cluster knows the caller; everybody whom it knows may ask."""
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+        found = self._request("POST", path, body=review, what="SelfSubjectReview")
+        return str(found["status"]["userInfo"]["username"])
 
     def get(self, ref: ObjectRef) -> Object | None:
         """The object, or None where there is none."""
@@ -417,7 +426,7 @@ class Kubernetes:
         url = self.host + call.path + (f"?{urlencode(call.query)}" if call.query else "")
         try:
             answer: Any = self._connection().call_api(
-                call.method, url, headers, payload, _request_timeout=TIMEOUT
+                call.method, url, headers, payload, _request_timeout=self._timeout
             )
             return _Answer(answer.status, answer.headers, answer.read())
         except (ApiException, HTTPError, OSError) as error:

@@ -34,6 +34,7 @@ COMMANDS = {
     "up": "Plan, ask, and apply what has changed; a second run goes on where the first one stopped.",
     "down": "Delete everything that this environment is made of, after naming it.",
     "status": "Show stages, versions, nodes, endpoints, who has access, and when it last changed.",
+    "kubeconfig": "Write a context for kubectl into your kubeconfig; needs cali.yaml and AWS credentials alone.",
     "token": "Print a bearer for the cluster's API as an ExecCredential, for kubectl and the like.",
     "state": "Where Terraform's state is kept.",
     "sandbox": "The local stand-ins, for a rehearsal.",
@@ -128,7 +129,8 @@ def cali(
         bool, typer.Option("--sandbox", help="Rehearse on this machine, without an AWS account.")
     ] = False,
     kubeconfig: Annotated[
-        Path | None, typer.Option(help="Reach the cluster by this kubeconfig.", metavar="FILE")
+        Path | None,
+        typer.Option(help="Reach the cluster by this kubeconfig; `kubeconfig` writes it.", metavar="FILE"),
     ] = None,
     context: Annotated[str | None, typer.Option(help="A context of that file.", metavar="NAME")] = None,
     output: Annotated[Output, typer.Option(help="What stdout carries.")] = Output.TEXT,
@@ -148,7 +150,8 @@ def cali(
         project=(start.project / project).resolve(),
         environment=env,
         sandbox=sandbox,
-        kubeconfig=(start.project / kubeconfig).resolve() if kubeconfig else None,
+        # Not resolved: kubectl locks a link by the link's own name.
+        kubeconfig=(start.project / kubeconfig).absolute() if kubeconfig else None,
         context=context,
     )
 

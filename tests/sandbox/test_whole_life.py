@@ -229,6 +229,57 @@ def test_status_shows_it_on_one_screen(project: Project) -> None:
     assert document["endpoints"]["opensearch"]
 
 
+def test_a_context_for_plain_kubectl(project: Project, tmp_path: Path) -> None:
+    """Written into a kubeconfig that people keep by hand, with another AWS' keys around kubectl."""
+    import subprocess
+
+    path = tmp_path / "kube" / "config"
+    path.parent.mkdir()
+    path.write_text("# mine\ncurrent-context: home\ncontexts:\n- name: home\n  context: {cluster: home}\n")
+    path.chmod(0o600)
+    before = tree(project.workspace)
+
+    ran = project.cali(
+        "--kubeconfig", str(path), "kubeconfig", "--name", "rehearsal", "--namespace", "logging"
+    )
+
+    assert ran.code == 0, ran.err
+    document = ran.document
+    assert (document["file"], document["context"], document["changed"]) == (str(path), "rehearsal", True)
+    assert document["problem"] is None
+    assert ":user/" in document["caller"]
+    assert path.read_text().startswith("# mine\ncurrent-context: rehearsal\ncontexts:\n- name: home\n")
+    assert tree(project.workspace) == before
+
+    def kubectl(*arguments: str) -> str:
+        done = subprocess.run(
+            ["kubectl", "--kubeconfig", str(path), *arguments],
+            cwd=tmp_path,
+            env={
+                **project.environ,
+                "AWS_PROFILE": "no-such-profile",
+                "AWS_ACCESS_KEY_ID": "AKIAOTHER",
+                "AWS_SECRET_ACCESS_KEY": "other",
+                "AWS_SESSION_TOKEN": "other",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "namespace/logging\n" in kubectl("get", "namespaces", "-o", "name")
+    # In the namespace that was asked for.
+    assert "daemonset.apps/fluent-bit\n" in kubectl("get", "daemonsets", "-o", "name")
+    assert kubectl("config", "get-contexts", "-o", "name").split() == ["home", "rehearsal"]
+    # kubectl writes the file anew, in its own way; it is still found to be right.
+    kubectl("config", "set-cluster", "other", "--server", "https://other")
+    again = project.cali("--kubeconfig", str(path), "kubeconfig", "--name", "rehearsal")
+    assert (again.code, again.document["changed"], again.document["backup"]) == (0, False, None)
+
+
 def test_another_up_changes_nothing(project: Project) -> None:
     before = tree(project.workspace)
 

@@ -141,6 +141,22 @@ def test_an_instance_that_nobody_knows_hides_none_that_runs(aws: Aws) -> None:
     assert aws.volumes([]) == {}
 
 
+@pytest.mark.parametrize(("public", "networks"), [(True, ("203.0.113.7/32", "198.51.100.0/24")), (False, ())])
+def test_who_reaches_a_cluster_s_endpoint(public: bool, networks: tuple[str, ...]) -> None:
+    network = {"endpointPublicAccess": public, "publicAccessCidrs": ["203.0.113.7/32", "198.51.100.0/24"]}
+    cluster = {
+        "name": "c",
+        "arn": "arn",
+        "status": "ACTIVE",
+        "version": "1.35",
+        "resourcesVpcConfig": network,
+    }
+    with answering(200, json.dumps({"cluster": cluster}), "application/json") as endpoint:
+        found = Aws(SEOUL, {**KEYS, "AWS_ENDPOINT_URL": endpoint}).cluster("c")
+    assert found is not None
+    assert found.public_cidrs == networks
+
+
 def test_the_versions_that_eks_offers() -> None:
     versions = [
         {

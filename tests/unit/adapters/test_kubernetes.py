@@ -319,6 +319,12 @@ def test_a_certificate_of_somebody_else_is_not_tried_again(cluster: Cluster, clo
     assert clock.slept == []
 
 
+def test_the_caller_s_own_name(cluster: Cluster) -> None:
+    assert cluster.connect("viewer").whoami() == "viewer"
+    with pytest.raises(UnauthorizedError):
+        cluster.connect("stranger").whoami()
+
+
 # -- kubeconfigs --------------------------------------------------------------------------------------------
 
 
