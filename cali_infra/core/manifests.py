@@ -45,6 +45,8 @@ _GONE = {"Namespace": 300.0}
 _GONE_OTHERS = 60.0
 # From so many objects of a kind in a namespace on, one list is cheaper than a look at each.
 _MANY = 8
+# Of more new objects than this that are alike but for their values, only so many are shown to the server by a plan.
+_ALIKE, _SAMPLES = 64, 8
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -138,8 +140,8 @@ class ManifestWork:
         spaces = {ref.name for ref in refs if ref.kind == "Namespace"}
         before = self._inventory.read()
         known = before or Holdings()
-        look = _Live(self._kubernetes, refs)
-        found = _each(lambda obj: self._compare(obj, look, known, spaces), objects)
+        look, alike = _Live(self._kubernetes, refs), _beyond_samples(objects)
+        found = _each(lambda obj: self._compare(obj, look, known, spaces, alike), objects)
         obsolete = self._obsolete(known, set(refs))
         # What an interrupted apply made is there by now, and still ours.
         made = {
@@ -225,11 +227,20 @@ class ManifestWork:
 
     # -- one object -------------------------------------------------------------------------------------
 
-    def _compare(self, obj: Object, look: _Live, known: Holdings, spaces: Collection[str]) -> _Found:
+    def _compare(
+        self,
+        obj: Object,
+        look: _Live,
+        known: Holdings,
+        spaces: Collection[str],
+        alike: Collection[ObjectRef],
+    ) -> _Found:
         ref = ref_of(obj)
         live = look(ref)
         if live is not None and settled(live, obj):
             return _Found(True, None, owned_paths(live))
+        if live is None and ref in alike:
+            return _Found(False, ResourceChange(str(ref), Action.CREATE))
         owners: Mapping[str, str] = {}
         try:
             wanted = self._kubernetes.apply(obj, dry_run=True)
@@ -361,6 +372,27 @@ def _taken(ref: ObjectRef, owners: Mapping[str, str], known: Collection[str]) ->
         listed = [f"{path} from {owner}" for path, owner in owners.items() if (path in known) is mine]
         if listed:
             yield f"{ref}: {words} {', '.join(listed)}"
+
+
+def _beyond_samples(objects: Iterable[Object]) -> frozenset[ObjectRef]:
+    """Of many objects with the same fields, those that need not be looked at: what is wrong with the fields shows
+    in a few, and a wrong value in the apply, which tells each object's error."""
+    shapes: dict[object, list[ObjectRef]] = {}
+    for obj in objects:
+        ref = ref_of(obj)
+        shapes.setdefault((_group(ref), tuple(_leaves(obj))), []).append(ref)
+    return frozenset(ref for refs in shapes.values() if len(refs) > _ALIKE for ref in refs[_SAMPLES:])
+
+
+def _leaves(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(value, Mapping):
+        for key in sorted(value):
+            yield from _leaves(value[key], (*path, str(key)))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _leaves(item, (*path, "[]"))
+    else:
+        yield path
 
 
 def _labelled(obj: Object) -> Object:

@@ -402,6 +402,32 @@ def test_many_objects_are_written_at_the_same_time(cluster: Cluster, watch: Watc
     assert stage.plan(watch).empty
 
 
+def test_of_many_that_are_alike_a_few_are_shown_to_the_server(cluster: Cluster, watch: Watch) -> None:
+    kubernetes = cluster.connect()
+    kubernetes.apply(space())
+    odd = config_map("odd", other="yes")
+    stage = work(kubernetes, odd, *[config_map(f"c{n}", number=str(n)) for n in range(200)])
+    plan = stage.plan(watch)
+    assert plan.add == 202
+    asked = [request.path for request in cluster.requests("PATCH") if request.query.get("dryRun")]
+    assert len(asked) < 20
+    assert any(path.endswith("/odd") for path in asked)
+
+
+def test_a_wrong_value_among_many_is_told_by_the_apply_and_hides_no_other(
+    cluster: Cluster, watch: Watch
+) -> None:
+    kubernetes = cluster.connect()
+    wrong = config_map("Not_A_Name", number="x")
+    objects = [config_map(f"c{n}", number=str(n)) for n in range(100)]
+    stage = work(kubernetes, space(), *objects, wrong)
+    kubernetes.apply(space())
+    plan = stage.plan(watch)
+    with pytest.raises(InvalidObjectError, match="Not_A_Name"):
+        stage.apply(plan, watch, threading.Event())
+    assert len([name for name in cluster.objects("configmaps") if name.startswith("logging/c")]) == 100
+
+
 @pytest.mark.parametrize("reason", ["ImagePullBackOff", "CrashLoopBackOff"])
 def test_a_rollout_that_fails_says_why(cluster: Cluster, watch: Watch, clock: Clock, reason: str) -> None:
     nodes(cluster, 1)
