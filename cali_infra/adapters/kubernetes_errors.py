@@ -19,10 +19,10 @@ from cali_infra.errors import (
     UnauthorizedError,
 )
 
-# What the API server says, with a 500, of an apply that names a field which the kind does not have.
-_UNDECLARED = re.compile(
-    r"^failed to create typed patch object .*?: (\.\S+): field not declared in schema", re.S
-)
+# What the API server says, with a 500, of an apply that does not fit the kind's schema: a field that is not there,
+# a value of another type, two items of a list with one key. Source: structured-merge-diff's typed values.
+_UNTYPED = re.compile(r"^failed to create typed patch object \(.*?\): (.*)", re.S)
+_UNTYPED_FIELD = re.compile(r"^\s*(\.\S.*?): ", re.M)
 _MANAGER = re.compile(r'conflict with "([^"]+)"')
 
 
@@ -60,11 +60,11 @@ def error_from(status: int, data: bytes, what: str) -> KubernetesError:
         return ConflictError(
             text, object_ref=what, status=status, remedy="somebody else changed it: run the command again"
         )
-    undeclared = _UNDECLARED.search(message)
-    if status in (400, 422) or undeclared:
+    untyped = _UNTYPED.search(message)
+    if status in (400, 422) or untyped:
         fields = [str(cause["field"]) for cause in causes if cause.get("field")]
-        if undeclared:
-            fields.append(undeclared.group(1))
+        if untyped:
+            fields += _UNTYPED_FIELD.findall(untyped.group(1))
         return InvalidObjectError(
             text,
             fields=fields,
