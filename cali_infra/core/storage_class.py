@@ -16,7 +16,7 @@ from cali_infra.adapters.kubernetes import Kubernetes, Object, ObjectRef, ref_of
 from cali_infra.core.inventory import Holdings, Inventory
 from cali_infra.core.object_diff import brief, differences, walk
 from cali_infra.core.progress import Progress
-from cali_infra.errors import KubernetesError, RunInterruptedError
+from cali_infra.errors import ConflictError, KubernetesError, RunInterruptedError
 from cali_infra.plans import Action, ResourceChange, StagePlan
 
 DEFAULT = "storageclass.kubernetes.io/is-default-class"
@@ -149,17 +149,30 @@ class StorageClassWork:
         try:
             self._kubernetes.apply(wanted)
         except KubernetesError as error:
-            try:
-                self._kubernetes.create(_bare(old))
-            except KubernetesError as again:
-                raise KubernetesError(
-                    f"{error.message}; and the old {ref} could not be put back: {again.message}",
-                    object_ref=str(ref),
-                    status=error.status,
-                    remedy="there is no such class now, which harms no volume: run `cali up storage` again",
-                ) from error
+            self._put_back(ref, old, error)
             watch.warn(f"the new {ref} was refused; the old one is back", stage=self._stage)
             raise
+
+    def _put_back(self, ref: ObjectRef, old: Object, refusal: KubernetesError) -> None:
+        """Make the old class again; raises KubernetesError, with the refusal in it, where that fails too."""
+        try:
+            try:
+                self._kubernetes.create(_bare(old))
+            except ConflictError:
+                # There is one. Where only an answer was lost on its way, it is the old one.
+                live = self._kubernetes.get(ref)
+                if live is None or any(immutable_differences(live, old)):
+                    raise
+        except KubernetesError as again:
+            remedy = "there is no such class now, which harms no volume: run `cali up storage` again"
+            if isinstance(again, ConflictError):
+                remedy = f"look at the one that is there: kubectl get storageclass {ref.name} -o yaml"
+            raise KubernetesError(
+                f"{refusal.message}; and the old {ref} could not be put back: {again.message}",
+                object_ref=str(ref),
+                status=refusal.status,
+                remedy=remedy,
+            ) from refusal
 
 
 def immutable_differences(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
