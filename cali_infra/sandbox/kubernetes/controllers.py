@@ -144,7 +144,7 @@ class Controllers:
         elif plural in ("configmaps", "secrets", "serviceaccounts", "persistentvolumeclaims") and key[0]:
             for due in [("", "pods"), *(name for name in self._sync if name[0] in ("apps", "batch"))]:
                 self._mark_all(*due, namespace=key[0])
-        elif plural in ("storageclasses", "pods"):
+        elif plural in ("storageclasses", "pods", "persistentvolumes"):
             self._mark_all("", "persistentvolumeclaims", namespace=key[0])
         elif (plural, *key) == ("deployments", *DRIVER):
             self._mark_all("", "pods")

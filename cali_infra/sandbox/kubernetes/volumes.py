@@ -22,7 +22,13 @@ class Volumes:
         self._mark = mark
 
     def claim(self, key: Key, obj: Obj) -> None:
-        """Binds a claim, or wakes the pods that it waits for."""
+        """Binds a claim to the volume that was reserved for it or made for it, or wakes the pods that it waits for."""
+        if obj.get("status", {}).get("phase") == "Bound":
+            return
+        volume = self._reserved(key, obj)
+        if volume is not None:
+            self._join(key, obj, volume)
+            return
         if obj["spec"].get("volumeName"):
             return
         name = obj["spec"].get("storageClassName", "")
@@ -82,6 +88,49 @@ class Volumes:
         claims, key = self._state.resource("", "persistentvolumeclaims"), key_of(claim)
         self._state.store.put(claims, key, {**claim, "spec": {**spec, "volumeName": volume}})
         status = {"phase": "Bound", "accessModes": spec["accessModes"], "capacity": {"storage": size}}
+        self._state.registry.write_status(claims, key, status, MANAGER)
+
+    def _reserved(self, key: Key, claim: Obj) -> Obj | None:
+        """The volume that somebody made for this very claim: one of them names the other, and neither a third."""
+        wanted = claim["spec"].get("volumeName")
+        for volume in self._state.store.all(self._state.resource("", "persistentvolumes")):
+            spec, ref = volume["spec"], volume["spec"].get("claimRef")
+            if wanted not in (None, "", volume["metadata"]["name"]) or not (wanted or ref):
+                continue
+            if spec.get("storageClassName", "") != claim["spec"].get("storageClassName", ""):
+                continue
+            if ref is None or (
+                (ref.get("namespace"), ref.get("name")) == key
+                and ref.get("uid") in (None, claim["metadata"]["uid"])
+            ):
+                return volume
+        return None
+
+    def _join(self, key: Key, claim: Obj, volume: Obj) -> None:
+        """Writes into a volume and a claim that they belong to each other."""
+        claims, volumes = (
+            self._state.resource("", plural) for plural in ("persistentvolumeclaims", "persistentvolumes")
+        )
+        metadata, name = claim["metadata"], volume["metadata"]["name"]
+        ref = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "namespace": key[0],
+            "name": key[1],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"],
+        }
+        self._state.store.put(volumes, ("", name), {**volume, "spec": {**volume["spec"], "claimRef": ref}})
+        self._state.registry.write_status(volumes, ("", name), {"phase": "Bound"}, MANAGER)
+        annotations = {**(metadata.get("annotations") or {}), "pv.kubernetes.io/bind-completed": "yes"}
+        spec = {**claim["spec"], "volumeName": name}
+        bound = {**claim, "metadata": {**metadata, "annotations": annotations}, "spec": spec}
+        self._state.store.put(claims, key, bound)
+        status = {
+            "phase": "Bound",
+            "accessModes": volume["spec"]["accessModes"],
+            "capacity": volume["spec"]["capacity"],
+        }
         self._state.registry.write_status(claims, key, status, MANAGER)
 
     def reclaim(self, claim: Obj) -> None:
