@@ -20,8 +20,8 @@ from cali_infra.errors import (
 )
 
 # What the API server says, with a 500, of an apply that does not fit the kind's schema: a field that is not there,
-# a value of another type, two items of a list with one key. Source: structured-merge-diff's typed values.
-_UNTYPED = re.compile(r"^failed to create typed patch object \(.*?\): (.*)", re.S)
+# a value of another type, two items of a list with one key; or a value that cannot be read, such as a quantity.
+_UNTYPED = re.compile(r"^failed to (?:create typed patch|convert new) object \(.*?\)(?:: | to )(.*)", re.S)
 _UNTYPED_FIELD = re.compile(r"^\s*(\.\S.*?): ", re.M)
 _MANAGER = re.compile(r'conflict with "([^"]+)"')
 

@@ -189,7 +189,7 @@ def _job(obj: Obj) -> Obj:
 
 def _service(obj: Obj) -> Obj:
     obj = _spec(
-        obj,
+        {"spec": {}, **obj},
         {
             "type": "ClusterIP",
             "sessionAffinity": "None",
@@ -211,7 +211,11 @@ def _service(obj: Obj) -> Obj:
             ],
         }
 
-    return _at(obj, ("spec",), ports)
+    return _filled(_at(obj, ("spec",), ports), {"status": {"loadBalancer": {}}})
+
+
+def _priority_class(obj: Obj) -> Obj:
+    return _filled(obj, {"preemptionPolicy": "PreemptLowerPriority"})
 
 
 def _storage_class(obj: Obj) -> Obj:
@@ -275,6 +279,7 @@ _KINDS: Mapping[str, Callable[[Obj], Obj]] = {
     "Job": _job,
     "Service": _service,
     "StorageClass": _storage_class,
+    "PriorityClass": _priority_class,
     "Secret": _secret,
     "Namespace": _namespace,
     "PersistentVolumeClaim": _claim,

@@ -8,12 +8,11 @@ are never changed once made, so objects may share them. The rules follow structu
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cali_infra.sandbox.kubernetes.schemas import ANY, Form, Shape
+from cali_infra.sandbox.kubernetes.schemas import ANY, Form, Shape, printed
 
 FieldSet = dict[str, Any]
 SELF = "."
@@ -101,24 +100,10 @@ def paths(fields: FieldSet, prefix: str = "") -> Iterator[str]:
     for key in sorted(fields):
         if key == SELF:
             continue
-        node, path = fields[key], prefix + _printed(key)
+        node, path = fields[key], prefix + printed(key)
         if _is_member(node):
             yield path
         yield from paths(node, path)
-
-
-def _printed(element: str) -> str:
-    kind, text = element[:2], element[2:]
-    if kind == "k:":
-        keys = json.loads(text)
-        return "[" + ",".join(f"{key}={_quoted(keys[key])}" for key in sorted(keys)) + "]"
-    if kind == "v:":
-        return f"[={_quoted(json.loads(text))}]"
-    return f".{text}"
-
-
-def _quoted(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _shape_for(shape: Shape, value: object) -> tuple[bool, Shape]:
@@ -140,7 +125,7 @@ def _keyed(shape: Shape, items: list[Any], path: str) -> dict[str, Any]:
                 f'"{missing.args[0]}" (and doesn\'t have default value)'
             ) from None
         if key in result:
-            raise FieldError(f"{path}: duplicate entries for key {_printed(key)}")
+            raise FieldError(f"{path}: duplicate entries for key {printed(key)}")
         result[key] = item
     return result
 
@@ -161,7 +146,7 @@ def fields_of(shape: Shape, value: Any, path: str = "") -> FieldSet:
                 result[f"f:{key}"] = node
     elif isinstance(value, list):
         for key, item in _keyed(shape, value, path).items():
-            result[key] = _node(True, fields_of(shape.element, item, path + _printed(key)))
+            result[key] = _node(True, fields_of(shape.element, item, path + printed(key)))
     return result
 
 
@@ -261,6 +246,9 @@ def abandoned(last: FieldSet, owned: FieldSet) -> FieldSet:
         if key == SELF:
             continue
         kept = owned.get(key)
+        # A named field is kept by whoever owns something below it, an item of a list only by who owns the item.
+        if kept is not None and not key.startswith("f:") and not _is_member(kept):
+            kept = None
         # A field that was only a parent of owned fields goes when nothing below it is owned any more.
         if kept is None and (_is_member(node) or key.startswith("f:")):
             result[key] = {}

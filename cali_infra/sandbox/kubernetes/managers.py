@@ -123,6 +123,10 @@ def apply(
     ApiError 409 when another manager owns a field that would change and `force` is not set, and FieldError
     when a list of the configuration cannot be keyed.
     """
+    if not owners and live.get("metadata", {}).get("uid"):
+        # Nobody kept a record so far: what is there belongs to somebody all the same.
+        unknown = Manager("before-first-apply", "Update", manager.api_version)
+        owners = update(shape, {}, live, {}, unknown, time=time)
     wanted = fieldsets.difference(fieldsets.fields_of(shape, config), _SERVERS)
     last = owners.get(manager, Entry({}, "")).fields
     others = {other: entry for other, entry in owners.items() if other != manager}
@@ -141,7 +145,7 @@ def apply(
         if (both := fieldsets.intersection(entry.fields, touched))
     }
     if conflicts and not force:
-        raise _conflict(conflicts, owners)
+        raise _conflict(conflicts)
     result = _released(others, fieldsets.union(touched, change.removed) if force else change.removed, time)
     if wanted:
         same = manager in owners and owners[manager].fields == wanted
@@ -173,11 +177,11 @@ def _released(owners: Owners, fields: FieldSet, time: str) -> Owners:
     return result
 
 
-def _conflict(conflicts: Mapping[Manager, FieldSet], owners: Owners) -> Exception:
+def _conflict(conflicts: Mapping[Manager, FieldSet]) -> Exception:
     causes: list[Cause] = []
     lines: list[str] = []
     for manager in sorted(conflicts, key=lambda item: (item.name, item.operation, item.subresource)):
-        who = _printed(manager, owners[manager].time)
+        who = _printed(manager)
         lines.append(f"conflicts with {who}:")
         for path in fieldsets.paths(conflicts[manager]):
             causes.append(Cause("FieldManagerConflict", f"conflict with {who}", path))
@@ -187,10 +191,8 @@ def _conflict(conflicts: Mapping[Manager, FieldSet], owners: Owners) -> Exceptio
     return apply_conflict(causes, f"Apply failed with {len(causes)} conflicts: " + "\n".join(lines))
 
 
-def _printed(manager: Manager, time: str) -> str:
+def _printed(manager: Manager) -> str:
     text = f'"{manager.name}"'
     if manager.subresource:
         text += f' with subresource "{manager.subresource}"'
-    if manager.operation == "Update":
-        text += f" using {manager.api_version}" + (f" at {time}" if time else "")
-    return text
+    return f"{text} using {manager.api_version}" if manager.operation == "Update" else text

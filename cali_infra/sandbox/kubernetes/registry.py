@@ -201,11 +201,14 @@ class Registry:
             ("ResourceVersion", deletion.resource_version, metadata["resourceVersion"]),
         ):
             if wanted and wanted != actual:
+                # The real server says the kind here, and not the resource.
                 raise conflict(
                     resource.group,
-                    resource.plural,
+                    resource.kind,
                     key[1],
-                    f"Precondition failed: {name} in precondition: {wanted}, {name} in object meta: {actual}",
+                    f"the {name} in the precondition ({wanted}) does not match the {name} in record ({actual}). "
+                    "The object might have been "
+                    + ("deleted and then recreated" if name == "UID" else "modified"),
                 )
         if resource.kind == "Namespace" and key[1] in _SYSTEM_NAMESPACES:
             raise forbidden(
@@ -228,7 +231,8 @@ class Registry:
         marked = {**metadata, "deletionTimestamp": metadata.get("deletionTimestamp", self.now())}
         if finalizers:
             marked["finalizers"] = finalizers
-        marked["deletionGracePeriodSeconds"] = 0
+        if resource.kind != "Namespace":
+            marked["deletionGracePeriodSeconds"] = 0
         obj = {**live, "metadata": marked}
         if resource.kind == "Namespace":
             obj["status"] = {**live.get("status", {}), "phase": "Terminating"}
@@ -284,7 +288,10 @@ class Registry:
                 raise bad_request(schemas.decode_error(resource.kind, resource.version, problem))
         if unknown:
             if options.validation == "Strict":
-                raise bad_request("strict decoding error: " + ", ".join(unknown))
+                raise bad_request(
+                    f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
+                    f"strict decoding error: {', '.join(unknown)}"
+                )
             if options.validation == "Warn":
                 options.warnings += unknown
             obj = schemas.without_unknown(resource.shape, obj)
@@ -338,7 +345,7 @@ class Registry:
         obj = {**obj, "metadata": metadata}
         if resource.has_status and resource.kind not in ("Node",):
             obj.pop("status", None)
-        obj = with_defaults(obj)
+        obj = schemas.respelled(resource.shape, with_defaults(obj))
         return self._admitted(resource, obj)
 
     def _admitted(self, resource: Resource, obj: Obj) -> Obj:
@@ -472,9 +479,9 @@ class Registry:
                 new["status"] = live["status"]
         if resource.kind == "Service":
             kept = {name: live["spec"][name] for name in ("clusterIP", "clusterIPs") if name in live["spec"]}
-            if "spec" in new:
-                new["spec"] = {**kept, **new["spec"]}
-        return with_defaults(new)
+            new["spec"] = {**kept, **(new.get("spec") or {})}
+        prepared: Obj = schemas.respelled(resource.shape, with_defaults(new))
+        return prepared
 
     def _store(
         self, resource: Resource, key: Key, live: Obj, new: Obj, owners: Owners, options: Options
@@ -530,13 +537,13 @@ class Registry:
         lines = [
             schemas.apply_error(problem)
             for problem in schemas.problems(resource.shape, config)
-            if problem.what in ("unknown", "type")
+            if problem.what in ("unknown", "type", "item")
         ]
         if lines:
             raise self._untyped(resource, key, lines)
         for problem in schemas.problems(resource.shape, config):
-            if problem.what != "required":
-                raise bad_request(schemas.decode_error(resource.kind, resource.version, problem))
+            if text := schemas.undecodable(problem):
+                raise self._unconverted(resource, key, text)
         if subresource == "status":
             return {part: config[part] for part in ("apiVersion", "kind", "status") if part in config} | {
                 "metadata": {
@@ -550,9 +557,19 @@ class Registry:
         return config
 
     def _untyped(self, resource: Resource, key: Key, lines: list[str]) -> ApiError:
-        where = f"{key[0]}/{key[1]}; {resource.api_version}, Kind={resource.kind}"
+        where = f"{key[0]}/{key[1]}; {_gvk(resource)}"
         text = lines[0] if len(lines) == 1 else "errors:\n" + "\n".join(f"  {line}" for line in lines)
         return ApiError(500, "", f"failed to create typed patch object ({where}): {text}")
+
+    def _unconverted(self, resource: Resource, key: Key, text: str) -> ApiError:
+        kind = _gvk(resource)
+        lead = "error decoding from json: " if text.startswith("illegal base64") else ""
+        return ApiError(
+            500,
+            "",
+            f"failed to convert new object ({key[0]}/{key[1]}; {kind}) to proper version: unable to convert "
+            f"unstructured object to {kind}: {lead}{text}",
+        )
 
     def _orphan(self, uid: str) -> None:
         for group, plural, key in self.store.dependents(uid):
@@ -565,6 +582,11 @@ class Registry:
             if owners:
                 metadata["ownerReferences"] = owners
             self.store.put(resource, key, {**obj, "metadata": metadata})
+
+
+def _gvk(resource: Resource) -> str:
+    """A kind as Go prints it; the core group has no name before the slash."""
+    return f"{resource.group}/{resource.version}, Kind={resource.kind}"
 
 
 def _same(left: Owners, right: Owners) -> bool:

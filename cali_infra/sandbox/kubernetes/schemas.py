@@ -19,11 +19,14 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
+from cali_infra.sandbox.kubernetes import quantities
 from cali_infra.sandbox.kubernetes.errors import show
 
 _PREFIX = "#/$defs/"
+_BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/\r\n")
 _QUANTITY = re.compile(r"^[+-]?(\d+|\d+\.\d*|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?$")
-# The schemas lost Go's default values; this is the only one that an associative list's key has.
+# The schemas lost the default values that an associative list's keys have: this one, and nothing for a key that the
+# item has to have, whose absence is found later.
 _KEY_DEFAULTS: Mapping[str, str] = {"protocol": "TCP"}
 
 
@@ -45,10 +48,14 @@ class Form(Enum):
 
 @dataclass(frozen=True)
 class Problem:
-    """One place where a value does not fit: `path` in the style of `.spec.containers[0].name`."""
+    """One place where a value does not fit: `path` in the style of `.spec.containers[0].name`.
 
-    what: str  # "unknown", "type", "required", "bytes", "quantity"
+    `keyed` is the same place as a server-side apply names it, `.spec.containers[name="a"].name`.
+    """
+
+    what: str  # "unknown", "type", "required", "bytes", "quantity", "item"
     path: str
+    keyed: str = ""
     struct: str = ""
     form: Form = Form.ANY
     value: object = None
@@ -104,10 +111,26 @@ class Shape:
             value = item.get(key) if isinstance(item, dict) else None
             if value is None:
                 value = _KEY_DEFAULTS.get(key)
+            if value is None and key in self.element.required:
+                value = "" if self.element.fields[key].form is Form.STRING else 0
             if value is None:
                 raise KeyError(key)
             values[key] = value
         return "k:" + show(values)
+
+    @cached_property
+    def is_respelled(self) -> bool:
+        """True when somewhere in it is a quantity, or bytes: what a server stores in a spelling of its own."""
+        todo, seen = [self], set[int]()
+        while todo:
+            shape = todo.pop()
+            if shape.form in (Form.QUANTITY, Form.BYTES):
+                return True
+            if id(shape) in seen or shape.schemas is None:
+                continue
+            seen.add(id(shape))
+            todo += shape.fields.values() if shape.form is Form.STRUCT else [shape.element]
+        return False
 
 
 ANY = Shape(Form.ANY)
@@ -248,42 +271,88 @@ def without_unknown(shape: Shape, value: Any) -> Any:
     return value
 
 
-def problems(shape: Shape, value: Any, path: str = "", struct: str = "") -> Iterator[Problem]:
+def respelled(shape: Shape, value: Any) -> Any:
+    """The value as the server spells it: `1024Mi` is 1Gi, 0.1 is 100m, and base64 has no line breaks."""
+    if not shape.is_respelled or value is None:
+        return value
+    if isinstance(value, dict):
+        return {key: respelled(shape.child(key) or ANY, item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [respelled(shape.element, item) for item in value]
+    if shape.form is Form.QUANTITY:
+        return quantities.canonical(str(value))
+    if shape.form is Form.BYTES:
+        return base64.b64encode(base64.b64decode(value)).decode()
+    return value
+
+
+def problems(
+    shape: Shape, value: Any, path: str = "", struct: str = "", keyed: str | None = None
+) -> Iterator[Problem]:
     """Everything in `value` that does not fit; absent and null are the same."""
-    form = shape.form
+    form, keyed = shape.form, path if keyed is None else keyed
     if form is Form.STRUCT:
         if not isinstance(value, dict):
-            yield Problem("type", path, struct, form, value)
+            yield Problem("type", path, keyed, struct, form, value)
             return
         fields, name = shape.fields, shape.name.rsplit(".", 1)[-1]
         for key, item in value.items():
             inner = fields.get(key)
             if inner is None:
-                yield Problem("unknown", f"{path}.{key}", name)
+                yield Problem("unknown", f"{path}.{key}", f"{keyed}.{key}", name)
             elif item is not None:
-                yield from problems(inner, item, f"{path}.{key}", name)
+                yield from problems(inner, item, f"{path}.{key}", name, f"{keyed}.{key}")
         for key in shape.required:
             if value.get(key) is None:
-                yield Problem("required", f"{path}.{key}", name, value=fields[key])
+                yield Problem("required", f"{path}.{key}", f"{keyed}.{key}", name, value=fields[key])
     elif form is Form.MAP:
         if not isinstance(value, dict):
-            yield Problem("type", path, struct, form, value)
+            yield Problem("type", path, keyed, struct, form, value)
             return
         for key, item in value.items():
             if item is not None:
-                yield from problems(shape.element, item, f"{path}.{key}", struct)
+                yield from problems(shape.element, item, f"{path}.{key}", struct, f"{keyed}.{key}")
     elif form is Form.LIST:
         if not isinstance(value, list):
-            yield Problem("type", path, struct, form, value)
+            yield Problem("type", path, keyed, struct, form, value)
             return
         for index, item in enumerate(value):
-            yield from problems(shape.element, item, f"{path}[{index}]", struct)
+            if shape.keys and not isinstance(item, dict):
+                yield Problem("item", f"{path}[{index}]", keyed, struct, shape.element.form, index)
+                continue
+            inner_key = _printed_key(shape, item, index)
+            yield from problems(shape.element, item, f"{path}[{index}]", struct, keyed + inner_key)
     elif not _fits(form, value):
-        yield Problem("type", path, struct, form, value)
+        yield Problem("type", path, keyed, struct, form, value)
     elif form is Form.BYTES and not _is_base64(value):
-        yield Problem("bytes", path, struct, form, value)
+        yield Problem("bytes", path, keyed, struct, form, value)
     elif form is Form.QUANTITY and not _QUANTITY.match(str(value)):
-        yield Problem("quantity", path, struct, form, value)
+        yield Problem("quantity", path, keyed, struct, form, value)
+
+
+def _printed_key(shape: Shape, item: object, index: int) -> str:
+    if not shape.keys:
+        return f"[{index}]"
+    try:
+        element = shape.item_key(item)
+    except KeyError:
+        return f"[{index}]"
+    return printed(element)
+
+
+def printed(element: str) -> str:
+    """A path element as the server prints it: `.field`, `[name="a"]` or `[="a"]`."""
+    kind, text = element[:2], element[2:]
+    if kind == "k:":
+        keys = json.loads(text)
+        return "[" + ",".join(f"{key}={_quoted(keys[key])}" for key in sorted(keys)) + "]"
+    if kind == "v:":
+        return f"[={_quoted(json.loads(text))}]"
+    return f".{text}"
+
+
+def _quoted(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _fits(form: Form, value: object) -> bool:
@@ -306,7 +375,7 @@ def _fits(form: Form, value: object) -> bool:
 
 def _is_base64(text: str) -> bool:
     try:
-        base64.b64decode(text, validate=True)
+        base64.b64decode(text.replace("\n", "").replace("\r", ""), validate=True)
     except (binascii.Error, ValueError):
         return False
     return True
@@ -323,15 +392,31 @@ def json_word(value: object) -> str:
     return "array" if isinstance(value, list) else "object"
 
 
+def undecodable(problem: Problem) -> str:
+    """What Go says of bytes or a quantity that it cannot read, or nothing for another problem."""
+    if problem.what == "bytes":
+        return f"illegal base64 data at input byte {_first_illegal(str(problem.value))}"
+    if problem.what == "quantity":
+        return "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+    return ""
+
+
+def _first_illegal(text: str) -> int:
+    """Where Go's decoder gives up: a wrong letter, what comes after the padding, or an incomplete last four."""
+    plain, padding, _ = text.partition("=")
+    for index, letter in enumerate(plain):
+        if letter not in _BASE64:
+            return len(text[:index].encode())
+    if not padding:
+        return len(text) // 4 * 4
+    return len(plain) if len(plain) % 4 < 2 else min(len(text), len(plain) // 4 * 4 + 4)
+
+
 def decode_error(kind: str, version: str, problem: Problem) -> str:
     """The 400 message for a field of the wrong type, as Go's decoder words it."""
     lead = f'{kind} in version "{version}" cannot be handled as a {kind}: '
-    if problem.what == "bytes":
-        return lead + "illegal base64 data at input byte 0"
-    if problem.what == "quantity":
-        return lead + (
-            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-        )
+    if text := undecodable(problem):
+        return lead + text
     where = re.sub(r"\[\d+\]", "", problem.path).lstrip(".")
     word = json_word(problem.value)
     form = {Form.STRUCT: "struct", Form.MAP: "map[string]string", Form.LIST: "[]string"}.get(
@@ -345,13 +430,45 @@ def decode_error(kind: str, version: str, problem: Problem) -> str:
 def apply_error(problem: Problem) -> str:
     """One line of a server-side apply's refusal, as structured-merge-diff words it."""
     if problem.what == "unknown":
-        return f"{problem.path}: field not declared in schema"
-    wanted = {
-        Form.STRUCT: "map",
-        Form.MAP: "map",
-        Form.LIST: "list",
-        Form.BOOLEAN: "boolean",
-        Form.INTEGER: "numeric (int or float)",
-        Form.NUMBER: "numeric (int or float)",
-    }.get(problem.form, "string")
-    return f"{problem.path}: expected {wanted}, got {show(problem.value)}"
+        return f"{problem.keyed}: field not declared in schema"
+    if problem.what == "item":
+        return (
+            f"{problem.keyed}: element {problem.value}: associative list with keys may not have non-map "
+            "elements"
+        )
+    value = problem.value
+    if problem.form in (Form.INTEGER, Form.NUMBER):
+        return f"{problem.keyed}: expected numeric (int or float), got {_go_type(value)}"
+    if problem.form in (Form.QUANTITY, Form.INT_OR_STRING):
+        return f"{problem.keyed}: expected any scalar, got &{{{_go(value)}}}"
+    wanted = {Form.STRUCT: "map", Form.MAP: "map", Form.LIST: "list", Form.BOOLEAN: "boolean"}
+    if problem.form in wanted:
+        return f"{problem.keyed}: expected {wanted[problem.form]}, got &{{{_go(value)}}}"
+    return f"{problem.keyed}: expected string, got &value.valueUnstructured{{Value:{_go_syntax(value)}}}"
+
+
+def _go_type(value: object) -> str:
+    names = {bool: "bool", str: "string", float: "float64", int: "int64"}
+    return names.get(type(value)) or (
+        "map[string]interface {}" if isinstance(value, dict) else "[]interface {}"
+    )
+
+
+def _go(value: object) -> str:
+    """A value as Go prints it for people."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{_go(value[key])}' for key in sorted(value))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(map(_go, value))}]"
+    return value if isinstance(value, str) else show(value)
+
+
+def _go_syntax(value: object) -> str:
+    """A value as Go's source would have it."""
+    if isinstance(value, dict):
+        return (
+            _go_type(value) + f"{{{', '.join(f'{show(k)}:{_go_syntax(value[k])}' for k in sorted(value))}}}"
+        )
+    if isinstance(value, list):
+        return _go_type(value) + f"{{{', '.join(map(_go_syntax, value))}}}"
+    return show(value)

@@ -8,9 +8,10 @@ manifests can break are here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
+from cali_infra.sandbox.kubernetes import quantities
 from cali_infra.sandbox.kubernetes.catalogue import Resource
 from cali_infra.sandbox.kubernetes.defaults import POD_TEMPLATES
 from cali_infra.sandbox.kubernetes.errors import Cause, Obj, invalid_value, required, show, unsupported_value
@@ -24,6 +25,8 @@ _QUALIFIED = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]\Z")
 _LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z")
 _KEY = re.compile(r"[-._a-zA-Z0-9]+\Z")
 _MEBIBYTE = 1024 * 1024
+# Those that need no domain in front.
+_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 
 _SUBDOMAIN_TEXT = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must "
@@ -89,6 +92,13 @@ def _metadata(resource: Resource, obj: Obj) -> Iterator[Cause]:
         yield from _label("metadata.labels", key, value)
     for key in metadata.get("annotations") or {}:
         yield from _qualified_key("metadata.annotations", key.lower())
+    for index, finalizer in enumerate(metadata.get("finalizers") or ()):
+        if "/" not in finalizer and finalizer not in _FINALIZERS:
+            yield invalid_value(
+                f"metadata.finalizers[{index}]",
+                finalizer,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            )
 
 
 def _name_problem(resource: Resource, name: str) -> str:
@@ -107,7 +117,7 @@ def _name_problem(resource: Resource, name: str) -> str:
             "regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
         )
     if len(name) > 253:
-        return "must be no more than 253 bytes"
+        return "must be no more than 253 characters"
     return "" if _SUBDOMAIN.match(name) else _SUBDOMAIN_TEXT
 
 
@@ -137,6 +147,7 @@ def _content(obj: Obj) -> Iterator[Cause]:
     if path is not None:
         yield from _pod(obj, kind, path)
     if kind in ("Deployment", "DaemonSet", "StatefulSet", "ReplicaSet"):
+        yield from _amounts(obj, kind)
         yield from _selector(obj, kind)
     elif kind in ("ConfigMap", "Secret"):
         yield from _keys(obj)
@@ -156,6 +167,19 @@ def _dig(obj: Any, *keys: str) -> Any:
     for key in keys:
         obj = obj.get(key) if isinstance(obj, dict) else None
     return obj
+
+
+def _amounts(obj: Obj, kind: str) -> Iterator[Cause]:
+    replicas = _dig(obj, "spec", "replicas")
+    if isinstance(replicas, int) and replicas < 0:
+        yield invalid_value("spec.replicas", replicas, "must be greater than or equal to 0")
+    strategy = _dig(obj, "spec", "strategy") or {}
+    if kind == "Deployment" and strategy.get("type") == "Recreate" and strategy.get("rollingUpdate"):
+        yield Cause(
+            "FieldValueForbidden",
+            "Forbidden: may not be specified when strategy `type` is 'Recreate'",
+            "spec.strategy.rollingUpdate",
+        )
 
 
 def _selector(obj: Obj, kind: str) -> Iterator[Cause]:
@@ -192,6 +216,13 @@ def _pod(obj: Obj, kind: str, path: tuple[str, ...]) -> Iterator[Cause]:
             yield unsupported_value(f"{prefix}.restartPolicy", policy, ["OnFailure", "Never"])
     if not spec.get("containers"):
         yield required(f"{prefix}.containers")
+    for index, toleration in enumerate(spec.get("tolerations") or ()):
+        if toleration.get("operator") == "Exists" and toleration.get("value"):
+            yield invalid_value(
+                f"{prefix}.tolerations[{index}].operator",
+                toleration["value"],
+                "value must be empty when `operator` is 'Exists'",
+            )
     volumes: set[str] = set()
     for index, volume in enumerate(spec.get("volumes") or ()):
         name = volume.get("name", "")
@@ -232,30 +263,19 @@ def _container(container: Obj, field: str, volumes: set[str], names: set[str]) -
             yield invalid_value(
                 f"{field}.ports[{index}].containerPort", number, "must be between 1 and 65535, inclusive"
             )
+    for index, variable in enumerate(container.get("env") or ()):
+        if variable.get("value") and variable.get("valueFrom"):
+            yield invalid_value(
+                f"{field}.env[{index}].valueFrom", "", "may not be specified when `value` is not empty"
+            )
     limits = _dig(container, "resources", "limits") or {}
     for resource, amount in (_dig(container, "resources", "requests") or {}).items():
-        if resource in limits and quantity(amount) > quantity(limits[resource]):
+        if resource in limits and quantities.value(amount) > quantities.value(limits[resource]):
             yield invalid_value(
                 f"{field}.resources.requests",
                 str(amount),
                 f"must be less than or equal to {resource} limit of {limits[resource]}",
             )
-
-
-_SUFFIXES: Mapping[str, float] = {
-    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60,
-    "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
-}  # fmt: skip
-
-
-def quantity(text: object) -> float:
-    """A resource quantity as a number: `500m` is 0.5, `1Ki` is 1024. Raises ValueError."""
-    raw = str(text)
-    for length in (2, 1):
-        factor = _SUFFIXES.get(raw[-length:])
-        if factor is not None and len(raw) > length:
-            return float(raw[:-length]) * factor
-    return float(raw)
 
 
 def _keys(obj: Obj) -> Iterator[Cause]:
@@ -281,6 +301,12 @@ def _rules(obj: Obj, kind: str) -> Iterator[Cause]:
                     f"{field}.nonResourceURLs",
                     rule["nonResourceURLs"],
                     "namespaced rules cannot apply to non-resource URLs",
+                )
+            elif rule.get("apiGroups") or rule.get("resources"):
+                yield invalid_value(
+                    f"{field}.nonResourceURLs",
+                    rule["nonResourceURLs"],
+                    "rules cannot apply to both regular resources and non-resource URLs",
                 )
             continue
         if not rule.get("apiGroups"):
@@ -312,12 +338,20 @@ def _service(obj: Obj) -> Iterator[Cause]:
     if not spec.get("ports") and spec.get("clusterIP") != "None" and spec.get("type") != "ExternalName":
         yield required("spec.ports")
     ports = spec.get("ports") or ()
+    names: set[str] = set()
     for index, port in enumerate(ports):
-        if len(ports) > 1 and not port.get("name"):
+        name = port.get("name")
+        if len(ports) > 1 and not name:
             yield required(f"spec.ports[{index}].name")
-        number = port.get("port")
-        if isinstance(number, int) and not 0 < number < 65536:
-            yield invalid_value(f"spec.ports[{index}].port", number, "must be between 1 and 65535, inclusive")
+        elif name in names:
+            yield Cause("FieldValueDuplicate", f"Duplicate value: {show(name)}", f"spec.ports[{index}].name")
+        names.add(name or "")
+        for field in ("port", "targetPort"):
+            number = port.get(field)
+            if isinstance(number, int) and not 0 < number < 65536:
+                yield invalid_value(
+                    f"spec.ports[{index}].{field}", number, "must be between 1 and 65535, inclusive"
+                )
 
 
 def _storage_class(obj: Obj) -> Iterator[Cause]:
@@ -419,7 +453,7 @@ def _claim_change(old: Obj, new: Obj) -> Iterator[Cause]:
             "volumeAttributesClassName for bound claims",
             "spec",
         )
-    if was and now and quantity(now) < quantity(was):
+    if was and now and quantities.value(now) < quantities.value(was):
         yield Cause(
             "FieldValueForbidden",
             "Forbidden: field can not be less than status.capacity",

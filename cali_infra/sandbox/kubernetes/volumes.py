@@ -22,7 +22,7 @@ class Volumes:
         self._mark = mark
 
     def claim(self, key: Key, obj: Obj) -> None:
-        """Binds a claim to the volume that was reserved for it or made for it, or wakes the pods that it waits for."""
+        """Binds a claim to the volume that was reserved or is made for it, or wakes the pods it waits for."""
         if obj.get("status", {}).get("phase") == "Bound":
             return
         volume = self._reserved(key, obj)

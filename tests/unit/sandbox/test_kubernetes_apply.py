@@ -52,7 +52,8 @@ def test_the_same_again_changes_nothing(api: Client) -> None:
 
     assert again.status == 200
     assert again.body["metadata"]["generation"] == 1
-    assert again.body["metadata"]["managedFields"] == first["metadata"]["managedFields"]
+    # The controllers may have written its status in between.
+    assert owners(again.body)["cali", "Apply"] == owners(first)["cali", "Apply"]
 
 
 def test_a_field_of_another_manager_is_a_conflict_with_his_name(api: Client) -> None:
@@ -75,7 +76,7 @@ def test_several_conflicts_are_listed_by_manager(api: Client) -> None:
     refused = api.apply(CONFIG_MAP, config_map(a="2", b="2", c="2"))
 
     lines = refused.message.splitlines()
-    assert lines[0].startswith('Apply failed with 3 conflicts: conflicts with "editor" using v1 at ')
+    assert lines[0] == 'Apply failed with 3 conflicts: conflicts with "editor" using v1:'
     assert lines[1:] == ["- .data.c", 'conflicts with "helm":', "- .data.a", "- .data.b"]
 
 
@@ -199,7 +200,7 @@ def test_writes_that_are_no_apply_are_owned_too(api: Client) -> None:
 
     assert owners(edited) == {("editor", "Update"): {"f:data": {"f:a": {}}}}
     refused = api.apply(CONFIG_MAP, config_map(a="1"))
-    assert refused.message.startswith('Apply failed with 1 conflict: conflict with "editor" using v1 at ')
+    assert refused.message == 'Apply failed with 1 conflict: conflict with "editor" using v1: .data.a'
 
 
 def test_without_a_field_manager_there_is_no_apply(api: Client) -> None:
@@ -213,7 +214,7 @@ def test_without_a_field_manager_there_is_no_apply(api: Client) -> None:
     ("change", "line"),
     [
         ({"spec": {"foo": 1}}, ".spec: field not declared in schema"),
-        ({"data": {"a": 5}}, ".data.a: expected string, got 5"),
+        ({"data": {"a": 5}}, ".data.a: expected string, got &value.valueUnstructured{Value:5}"),
     ],
 )
 def test_what_the_schema_does_not_have_is_refused_as_the_real_server_does(
@@ -223,7 +224,7 @@ def test_what_the_schema_does_not_have_is_refused_as_the_real_server_does(
 
     assert (refused.status, "reason" in refused.body) == (500, False)
     assert refused.message == (
-        f"failed to create typed patch object (default/settings; v1, Kind=ConfigMap): {line}"
+        f"failed to create typed patch object (default/settings; /v1, Kind=ConfigMap): {line}"
     )
 
 

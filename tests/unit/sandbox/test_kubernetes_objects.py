@@ -101,6 +101,7 @@ class TestValidation:
 
         assert (refused.status, refused.body["reason"]) == (400, "BadRequest")
         assert refused.message == (
+            'Deployment in version "v1" cannot be handled as a Deployment: '
             'strict decoding error: unknown field "spec.template.spec.containers[0].imagePulPolicy"'
         )
 
@@ -339,7 +340,7 @@ class TestDeletion:
         refused = api("DELETE", CONFIG_MAP, {"preconditions": {"uid": "somebody-elses"}})
 
         assert refused.status == 409
-        assert "Precondition failed: UID in precondition: somebody-elses" in refused.message
+        assert "the UID in the precondition (somebody-elses) does not match" in refused.message
 
     def test_a_finalizer_keeps_the_object_until_it_is_taken_off(self, api: Client) -> None:
         body = config_map()
