@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,6 @@ from contract.grounds import (
     KUBECONFIG,
     Corner,
     Ground,
-    classes_kept,
     corner,
     objection,
     real_cluster,
@@ -69,13 +67,6 @@ def hours(ground: Ground) -> Iterator[Time]:
     made.stop()
 
 
-@pytest.fixture
-def classes(place: Corner) -> Iterator[None]:
-    """The cluster's StorageClasses are put back after the case."""
-    with classes_kept(place.somebody):
-        yield
-
-
 @dataclass
 class Watch(Silent):
     """Remembers every line."""
@@ -95,8 +86,3 @@ class Watch(Silent):
 @pytest.fixture
 def watch() -> Watch:
     return Watch()
-
-
-@pytest.fixture
-def cancel() -> threading.Event:
-    return threading.Event()

@@ -6,6 +6,7 @@ nothing) and a time. All else is for the cases to make, in corners of their own,
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import secrets
 import ssl
@@ -21,7 +22,7 @@ from urllib.parse import urlencode, urlsplit
 import urllib3
 
 from cali_infra.adapters import kubeconfig
-from cali_infra.adapters.kubernetes import ClusterAccess, Kubernetes, ObjectRef, _is_loopback, ref_of
+from cali_infra.adapters.kubernetes import ClusterAccess, Kubernetes, ObjectRef, ref_of
 from cali_infra.sandbox.certificates import Authority
 from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
 from cali_infra.sandbox.ports import AccessPolicy, Caller
@@ -196,17 +197,19 @@ def stand_in() -> Iterator[Ground]:
     def caller(name: str, *policies: AccessPolicy, admin: bool = False) -> Caller:
         return Caller(f"arn:aws:iam::123456789012:role/{name}", name, (), policies, admin)
 
-    callers = {
-        secrets.token_hex(16): caller("admin", admin=True),
-        secrets.token_hex(16): caller("second", admin=True),
-        secrets.token_hex(16): caller("viewer", AccessPolicy("AmazonEKSViewPolicy")),
-        secrets.token_hex(16): caller("outsider"),
-    }
+    people = (
+        caller("admin", admin=True),
+        caller("second", admin=True),
+        caller("viewer", AccessPolicy("AmazonEKSViewPolicy")),
+        caller("outsider"),
+    )
+    tokens = {person.username: secrets.token_hex(16) for person in people}
+    callers = {tokens[person.username]: person for person in people}
     standin = KubernetesStandIn(Authority.create(), lambda cluster, token: callers.get(token))
     try:
         address = standin.create("contract", "1.35")
         access = ClusterAccess(address.endpoint, address.ca_pem)
-        yield Ground("stand-in", _mark(), access, *callers, VirtualTime)
+        yield Ground(name="stand-in", mark=_mark(), access=access, time=VirtualTime, **tokens)
     finally:
         standin.close()
 
@@ -220,7 +223,12 @@ def objection(environ: Mapping[str, str], server: str) -> str:
     The cases replace the default StorageClass and make ClusterRoleBindings: on this machine's own clusters
     without further ado, elsewhere only when the variable CONSENT names this very server.
     """
-    if _is_loopback(server) or environ.get(CONSENT) == server:
+    host = urlsplit(server).hostname or ""
+    try:
+        here = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        here = host == "localhost"
+    if here or environ.get(CONSENT) == server:
         return ""
     return (
         f"NOT RUN: {KUBECONFIG} points at {server}, which is not on this machine, and these tests replace its "
@@ -248,7 +256,8 @@ def real_cluster(path: Path) -> Iterator[Ground]:
         for name, role in rights.items():
             if role:
                 _wait_for_rights(bare, Bearer(tokens[name]))
-        yield Ground(f"real cluster at {urlsplit(access.host).netloc}", run, bare, *tokens.values(), RealTime)
+        name = f"real cluster at {urlsplit(access.host).netloc}"
+        yield Ground(name=name, mark=run, access=bare, time=RealTime, **tokens)
     finally:
         sweep(owner, run, wait=_GONE)
         owner.close()
@@ -318,7 +327,8 @@ _CLASSES = collection("StorageClass", group="storage.k8s.io/v1")
 def classes_kept(owner: Somebody) -> Iterator[None]:
     """Whatever happens to the cluster's StorageClasses in here, they are afterwards as they were before.
 
-    A class that was deleted gets a new uid; its content, labels, annotations and owners are the old ones.
+    A class that was deleted gets a new uid; its content, labels, annotations, finalizers and owners are the old
+    ones, also after a failure. Only the end of the process before that leaves it undone.
     """
     before = _classes(owner)
     try:

@@ -48,7 +48,7 @@ def many_kinds(place: Corner) -> list[Object]:
     labels = {"app": "agent"}
     # Where there are nodes, none of them is meant.
     daemon = {**pod(), "serviceAccountName": "agent", "nodeSelector": {"example.com/none": "yes"}}
-    daemons = {"selector": {"matchLabels": labels}}
+    daemons: Object = {"selector": {"matchLabels": labels}}
     daemons["template"] = {"metadata": {"labels": labels}, "spec": daemon}
     ports = [{"name": "http", "port": 80, "targetPort": "http"}]
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1024Mi"}}}
@@ -208,6 +208,31 @@ def test_a_change_deep_in_a_list_is_shown_by_its_place(place: Corner, watch: Wat
     assert live["metadata"]["generation"] == 2
 
 
+def test_what_is_taken_out_of_a_manifest_goes_with_all_that_the_server_put_in_beside_it(
+    place: Corner, watch: Watch
+) -> None:
+    rich = deployment(place)
+    rich["spec"]["strategy"] = {"rollingUpdate": {"maxSurge": 3}}
+    template = rich["spec"]["template"]["spec"]
+    template["volumes"] = [{"name": "v", "configMap": {"name": "settings"}}]
+    template["containers"][0]["livenessProbe"] = {"httpGet": {"port": "http"}, "periodSeconds": 7}
+    template["containers"].append({"name": "second", "image": "example.com/second:1"})
+    ports = [{"name": "a", "port": 80}, {"name": "b", "port": 81}]
+    service = named("v1", "Service", "agent", place.name, spec={"ports": ports})
+    apply(work(place, space(place), rich, service), watch)
+    poor = deployment(place)
+    poor["spec"]["template"]["spec"]["volumes"] = [{"name": "v", "emptyDir": {}}]
+    stage = work(place, space(place), poor, {**service, "spec": {"ports": ports[1:]}})
+    apply(stage, watch)
+    spec = _live(place, poor)["spec"]
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": "25%", "maxUnavailable": "25%"}
+    assert spec["template"]["spec"]["volumes"] == [{"name": "v", "emptyDir": {}}]
+    (container,) = spec["template"]["spec"]["containers"]
+    assert container["name"] == "agent" and "livenessProbe" not in container
+    assert [port["port"] for port in _live(place, service)["spec"]["ports"]] == [81]
+    assert stage.plan(watch).empty
+
+
 def test_a_secret_that_changes_is_named_and_not_shown(place: Corner, watch: Watch) -> None:
     apply(work(place, space(place), secret(place, "old-sentinel")), watch)
     plan = apply(work(place, space(place), secret(place, "new-sentinel")), watch)
@@ -253,7 +278,8 @@ def test_a_field_that_cali_never_owned_is_a_conflict_with_field_and_owner(
     assert caught.value.owners == {".data.colour": "helm"}
     assert caught.value.object_ref == f"ConfigMap {place.name}/settings"
     assert caught.value.status == 409
-    assert "take the fields out of the other tool" in caught.value.remedy
+    assert "take these fields out of the other tool" in caught.value.remedy
+    assert "--force-conflicts" in caught.value.remedy
     assert place.data() == {"colour": "red", "size": "big"}
     assert place.recorded() is None
 
@@ -292,6 +318,32 @@ def test_with_force_the_field_is_taken_over_and_the_plan_says_from_whom(place: C
     assert recorded is not None and recorded[1] == {"ConfigMap/settings": False}
 
 
+def test_an_object_of_which_nobody_kept_a_record_belongs_to_somebody_all_the_same(
+    place: Corner, watch: Watch
+) -> None:
+    place.somebody.create(space(place))
+    place.somebody.create(config_map(place, colour="red"))
+    place.somebody.edit(config_map(place), {"metadata": {"managedFields": [{}]}})
+    with pytest.raises(ConflictError) as caught:
+        work(place, config_map(place, colour="blue")).plan(watch)
+    assert caught.value.owners == {".data.colour": "before-first-apply"}
+    assert place.data() == {"colour": "red"}
+
+
+def test_an_item_of_a_list_goes_although_somebody_has_a_field_in_it(place: Corner, watch: Watch) -> None:
+    two = deployment(place)
+    two["spec"]["template"]["spec"]["containers"].append({"name": "second", "image": "example.com/second:1"})
+    apply(work(place, space(place), two), watch)
+    theirs = [dict(item) for item in two["spec"]["template"]["spec"]["containers"]]
+    theirs[1]["image"] = "example.com/second:2"
+    place.somebody.edit(two, {"spec": {"template": {"spec": {"containers": theirs}}}})
+    stage = work(place, space(place), deployment(place))
+    apply(stage, watch)
+    containers = _live(place, two)["spec"]["template"]["spec"]["containers"]
+    assert [item["name"] for item in containers] == ["agent"]
+    assert stage.plan(watch).empty
+
+
 def test_the_same_value_of_another_manager_is_no_conflict_and_shared(place: Corner, watch: Watch) -> None:
     place.somebody.create(space(place))
     place.ground.somebody("helm").apply(config_map(place, colour="blue"))
@@ -301,23 +353,133 @@ def test_the_same_value_of_another_manager_is_no_conflict_and_shared(place: Corn
     assert stage.plan(watch).empty
 
 
-@pytest.mark.xfail(strict=True, reason="a field that cali owned is not taken back without force yet")
 def test_a_field_that_cali_owned_and_somebody_edited_is_shown_as_drift_and_taken_back(
     place: Corner, watch: Watch
 ) -> None:
     stage = work(place, space(place), config_map(place, colour="blue"))
     apply(stage, watch)
-    place.ground.somebody("kubectl-edit").edit(config_map(place), {"data": {"colour": "red"}})
+    place.somebody.edit(config_map(place), {"data": {"colour": "red"}})
     plan = stage.plan(watch)
     assert said(plan) == [f"update ConfigMap {place.name}/settings"]
     assert fields(plan, f"ConfigMap {place.name}/settings") == ('data.colour: "red" -> "blue"',)
-    (warning,) = plan.warnings
-    assert f"ConfigMap {place.name}/settings" in warning
-    assert "data.colour" in warning and "kubectl-edit" in warning
+    assert plan.warnings == (f"ConfigMap {place.name}/settings: takes back .data.colour from kubectl-edit",)
     assert place.data() == {"colour": "red"}
     stage.apply(plan, watch, threading.Event())
     assert place.data() == {"colour": "blue"}
+    assert owners(place.live("ConfigMap", "settings")) == {("cali", "Apply")}
     assert stage.plan(watch).empty
+
+
+def test_a_field_that_somebody_took_out_is_put_back(place: Corner, watch: Watch) -> None:
+    stage = work(place, space(place), config_map(place, colour="blue", size="big"))
+    apply(stage, watch)
+    place.somebody.edit(config_map(place), {"data": {"colour": None}})
+    plan = apply(stage, watch)
+    assert fields(plan, f"ConfigMap {place.name}/settings") == ('data.colour: (none) -> "blue"',)
+    assert plan.warnings == ()
+    assert place.data() == {"colour": "blue", "size": "big"}
+
+
+def edited(place: Corner) -> list[tuple[Object, Object, list[str]]]:
+    """Objects, how somebody edits them, and the paths of what he takes, as a server writes them."""
+    marked = config_map(place, **{"agent.conf": "a", "plain": "b"})
+    marked["metadata"]["annotations"] = {"example.com/note": "ours"}
+    ports = [{"name": "http", "port": 80, "targetPort": "http"}]
+    rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
+    other = pod("example.com/agent:9")
+    other["containers"][0]["ports"][0]["name"] = "web"
+    other["containers"][0]["resources"]["limits"]["memory"] = "1Gi"
+    container = '.spec.template.spec.containers[name="agent"]'
+    role = named("rbac.authorization.k8s.io/v1", "Role", "agent", place.name, rules=[rule])
+    return [
+        (
+            marked,
+            {"data": {"agent.conf": "theirs"}, "metadata": {"annotations": {"example.com/note": "theirs"}}},
+            [".data.agent.conf", ".metadata.annotations.example.com/note"],
+        ),
+        (
+            deployment(place),
+            {"spec": {"template": {"spec": other}}},
+            [
+                f"{container}.image",
+                f'{container}.ports[containerPort=2020,protocol="TCP"].name',
+                f"{container}.resources.limits.memory",
+            ],
+        ),
+        (
+            named("v1", "Service", "agent", place.name, spec={"ports": ports}),
+            {"spec": {"ports": [{**ports[0], "targetPort": "web"}]}},
+            ['.spec.ports[port=80,protocol="TCP"].targetPort'],
+        ),
+        (role, {"rules": [{**rule, "verbs": ["list"]}]}, [".rules"]),
+    ]
+
+
+def test_a_field_of_whatever_place_in_an_object_is_known_as_calis_own(place: Corner, watch: Watch) -> None:
+    edits = edited(place)
+    stage = work(place, space(place), *[obj for obj, _, _ in edits])
+    apply(stage, watch)
+    before = [_live(place, obj) for obj, _, _ in edits]
+    for obj, change, _ in edits:
+        place.somebody.edit(obj, change)
+    plan = stage.plan(watch)
+    shown = {line.split(": ")[0]: line.split(": ", 1)[1] for line in plan.warnings}
+    assert len(shown) == len(edits)
+    for obj, _, paths in edits:
+        line = shown[f"{obj['kind']} {place.name}/{obj['metadata']['name']}"]
+        assert line.startswith("takes back ")
+        assert set(line.removeprefix("takes back ").split(", ")) == {f"{p} from kubectl-edit" for p in paths}
+    stage.apply(plan, watch, threading.Event())
+    assert [_content(_live(place, obj)) for obj, _, _ in edits] == [_content(obj) for obj in before]
+    assert stage.plan(watch).empty
+
+
+def _live(place: Corner, obj: Object) -> Object:
+    group = "" if obj["apiVersion"] == "v1" else obj["apiVersion"]
+    found = place.live(obj["kind"], obj["metadata"]["name"], group)
+    assert found is not None
+    return found
+
+
+def _content(obj: Object) -> Object:
+    """What was asked for, without what controllers and the server count."""
+    metadata = {key: obj["metadata"].get(key) for key in ("name", "labels")}
+    rest = {key: value for key, value in obj.items() if key not in ("metadata", "status")}
+    return {**rest, "metadata": metadata}
+
+
+def test_of_two_fields_only_the_one_that_was_never_calis_is_a_conflict(place: Corner, watch: Watch) -> None:
+    apply(work(place, space(place), config_map(place, colour="blue")), watch)
+    place.somebody.edit(config_map(place), {"data": {"colour": "red", "size": "big"}})
+    stage = work(place, space(place), config_map(place, colour="blue", size="small"))
+    with pytest.raises(ConflictError) as caught:
+        stage.plan(watch)
+    assert caught.value.owners == {".data.size": "kubectl-edit"}
+    assert place.data() == {"colour": "red", "size": "big"}
+    forced = work(place, space(place), config_map(place, colour="blue", size="small"), force=True)
+    plan = apply(forced, watch)
+    assert plan.warnings == (
+        f"ConfigMap {place.name}/settings: takes back .data.colour from kubectl-edit",
+        f"ConfigMap {place.name}/settings: takes over .data.size from kubectl-edit",
+    )
+    assert place.data() == {"colour": "blue", "size": "small"}
+    assert stage.plan(watch).empty
+
+
+def test_what_somebody_takes_between_plan_and_apply_is_not_taken_unseen(place: Corner, watch: Watch) -> None:
+    apply(work(place, space(place), config_map(place, colour="blue", size="big")), watch)
+    stage = work(place, space(place), config_map(place, colour="red", size="small"))
+    plan = stage.plan(watch)
+    place.somebody.edit(config_map(place), {"data": {"size": "huge"}})
+    with pytest.raises(ConflictError) as caught:
+        stage.apply(plan, watch, threading.Event())
+    assert caught.value.owners == {".data.size": "kubectl-edit"}
+    assert place.data() == {"colour": "blue", "size": "huge"}
+    # The next plan shows it, and then it is taken back.
+    assert apply(stage, watch).warnings == (
+        f"ConfigMap {place.name}/settings: takes back .data.size from kubectl-edit",
+    )
+    assert place.data() == {"colour": "red", "size": "small"}
 
 
 # -- prune --------------------------------------------------------------------------------------------------

@@ -49,8 +49,7 @@ def test_a_field_that_a_part_deep_inside_does_not_have(made: Corner, watch: Watc
     wrong = deployment(made)
     wrong["spec"]["template"]["spec"]["containers"][0]["imagee"] = "x"
     error = refused(made, watch, wrong)
-    (field,) = error.fields
-    assert field.startswith(".spec.template.spec.containers[") and field.endswith(".imagee")
+    assert error.fields == ('.spec.template.spec.containers[name="agent"].imagee',)
 
 
 def test_a_value_of_the_wrong_type(made: Corner, watch: Watch) -> None:
@@ -78,6 +77,34 @@ def test_two_items_of_a_list_with_one_key(made: Corner, watch: Watch) -> None:
     error = refused(made, watch, wrong)
     assert "duplicate entries for key" in error.message
     assert error.fields == (".spec.ports",)
+
+
+def test_a_quantity_that_is_none(made: Corner, watch: Watch) -> None:
+    wrong = deployment(made)
+    wrong["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "lots"}}
+    error = refused(made, watch, wrong)
+    assert "quantities must match" in error.message
+    assert error.remedy == "correct the manifest"
+
+
+def test_a_secret_that_is_not_base64_is_told_without_its_value(made: Corner, watch: Watch) -> None:
+    wrong = named("v1", "Secret", "wrong", made.name, data={"password": "sentinel!"})
+    error = refused(made, watch, wrong)
+    assert "illegal base64 data at input byte 8" in error.message
+    assert "sentinel" not in error.message
+
+
+def test_an_item_of_a_list_without_its_name(made: Corner, watch: Watch) -> None:
+    wrong = deployment(made)
+    del wrong["spec"]["template"]["spec"]["containers"][0]["name"]
+    error = refused(made, watch, wrong)
+    assert (error.status, error.fields) == (422, ("spec.template.spec.containers[0].name",))
+
+
+def test_a_service_whose_ports_share_a_name(made: Corner, watch: Watch) -> None:
+    ports = [{"name": "http", "port": 80}, {"name": "http", "port": 81}]
+    error = refused(made, watch, named("v1", "Service", "wrong", made.name, spec={"ports": ports}))
+    assert (error.status, error.fields) == (422, ("spec.ports[1].name",))
 
 
 def test_a_value_that_is_not_allowed(made: Corner, watch: Watch) -> None:

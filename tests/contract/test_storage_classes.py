@@ -1,6 +1,6 @@
 """The default StorageClass where EKS' own `gp2` is in the way, and where others are default too.
 
-The cluster's classes are borrowed: every case here puts them back as they were.
+The cluster's classes are borrowed: every case here puts them back as they were, and no other file touches them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,14 +26,11 @@ from cali_infra.core.storage_class import (
 )
 from cali_infra.errors import ConflictError, InvalidObjectError, KubernetesError
 from contract.conftest import Watch
-from contract.grounds import Corner, Somebody
+from contract.grounds import Corner, Somebody, classes_kept, written
 from contract.manifests import fields, named, said, space
 from contract.middleman import Cut, Middleman
 
-pytestmark = [
-    pytest.mark.usefixtures("classes"),
-    pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl on this machine"),
-]
+pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl on this machine")
 
 Object = dict[str, Any]
 API = "storage.k8s.io/v1"
@@ -47,8 +45,13 @@ def ours() -> Object:
 
 
 @pytest.fixture
-def eks(place: Corner) -> Object:
-    """`gp2` as a new EKS cluster holds it, and no other default class."""
+def eks(place: Corner) -> Iterator[Object]:
+    """`gp2` as a new EKS cluster holds it, and no other class; the cluster's own ones are put back afterwards."""
+    with classes_kept(place.somebody):
+        yield _as_eks(place)
+
+
+def _as_eks(place: Corner) -> Object:
     somebody = place.ground.somebody("kubectl-client-side-apply")
     for name in somebody.names(PATH):
         somebody.delete(f"{PATH}/{name}")
@@ -321,3 +324,36 @@ def test_a_class_that_somebody_replaced_since_the_plan_is_left_alone(
         work.apply(plan, watch, threading.Event())
     assert caught.value.object_ref == "StorageClass gp2"
     assert gp2(place.somebody) == theirs
+
+
+# -- the tests' own manners ---------------------------------------------------------------------------------
+# Here and not beside the rest of them: a file's cases run one after the other, and there is one set of classes.
+
+
+def test_the_storage_classes_are_put_back_as_they_were_also_after_a_failure(place: Corner) -> None:
+    somebody = place.ground.somebody("helm")
+    extra = named(API, "StorageClass", f"{place.name}-extra", provisioner="example.com/none")
+    extra["metadata"]["annotations"] = {"example.com/note": "theirs"}
+    somebody.create(extra)
+    before = {name: place.somebody.read(f"{PATH}/{name}") for name in place.somebody.names(PATH)}
+    with pytest.raises(ZeroDivisionError), classes_kept(place.somebody):
+        for name in before:
+            place.somebody.delete(f"{PATH}/{name}")
+        place.somebody.create({**extra, "provisioner": "example.com/other"})
+        new = named(API, "StorageClass", f"{place.name}-new", provisioner="example.com/none")
+        place.somebody.create(new)
+        raise ZeroDivisionError
+    after = {name: place.somebody.read(f"{PATH}/{name}") for name in place.somebody.names(PATH)}
+    assert after.keys() == before.keys()
+    for name, old in before.items():
+        live = after[name]
+        assert old is not None and live is not None
+        # Labels, annotations and owners with their times are the old ones; only the uid and its kin are new.
+        assert written(live) == written(old)
+
+
+def test_classes_that_nobody_touched_are_not_written(place: Corner) -> None:
+    before = place.somebody.call("GET", PATH)["items"]
+    with classes_kept(place.somebody):
+        pass
+    assert place.somebody.call("GET", PATH)["items"] == before
