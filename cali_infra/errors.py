@@ -10,7 +10,10 @@
     │   └── GuardedChangeError     a guarded resource would be replaced or deleted
     ├── RunInterruptedError        exit 130: Ctrl-C, after everything was put down cleanly
     └── OperationError             exit 1: it was tried and it failed
+        ├── LeaseHeldError
+        ├── LeaseLostError
         ├── AwsError
+        │   └── RoleUnresolvedError
         ├── TerraformError
         │   ├── LockHeldError
         │   ├── StalePlanError
@@ -144,6 +147,22 @@ class OperationError(CaliError):
     code = "failed"
 
 
+class LeaseHeldError(OperationError):
+    """Others had the lease on the record of access for as long as one was willing to wait; `holder` says who."""
+
+    code = "lease-held"
+
+    def __init__(self, message: str, *, holder: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.holder = holder
+
+
+class LeaseLostError(OperationError):
+    """The lease on the record of access is no longer one's own: what was read under it may be out of date."""
+
+    code = "lease-lost"
+
+
 class AwsError(OperationError):
     """AWS answered with an error; `aws_code` is its own code, such as `ResourceNotFoundException`."""
 
@@ -152,6 +171,16 @@ class AwsError(OperationError):
     def __init__(self, message: str, *, aws_code: str = "", remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.aws_code = aws_code
+
+
+class RoleUnresolvedError(AwsError):
+    """The role behind a session cannot be told; `standing` is how IAM answered, in `aws_iam`'s words."""
+
+    code = "role-unresolved"
+
+    def __init__(self, message: str, *, standing: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.standing = standing
 
 
 @dataclass(frozen=True)

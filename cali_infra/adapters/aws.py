@@ -1,6 +1,9 @@
-"""The one door to AWS: who the caller is, how the dear resources stand, bearers for clusters, the state's bucket.
+"""The one door to AWS: who the caller is, how the dear resources stand, bearers for clusters, who has access,
+the state's bucket.
 
-Terraform makes what is in AWS; this door looks, and makes only the bucket that a remote state needs first.
+Terraform makes what is in AWS; this door looks, and makes only the bucket that a remote state needs first. How
+access entries, IAM and the bucket are asked stands in `aws_access.py`, `aws_iam.py` and `aws_bucket.py`, what
+errors mean in `aws_errors.py`.
 boto3 is imported when a client is made, botocore alone for a bearer: kubectl and Terraform run `cali token`
 again and again. Credentials and endpoint come from the environment that is handed in.
 """
@@ -10,12 +13,17 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cali_infra.adapters import aws_access, aws_bucket, aws_iam
+from cali_infra.adapters.aws_access import AccessEntry
+from cali_infra.adapters.aws_bucket import BucketDescription, StoredObject
+from cali_infra.adapters.aws_errors import ABSENT, translated
+from cali_infra.adapters.aws_iam import CallerKind, CallerPrincipal, PrincipalState
 from cali_infra.errors import AwsError
 
 if TYPE_CHECKING:
@@ -28,47 +36,12 @@ _TOKEN_LIFE = timedelta(minutes=14)
 _URL_LIFE = 60
 _TOKEN_PREFIX = "k8s-aws-v1."
 _CLUSTER_HEADER = "x-k8s-aws-id"
+# How often a call is tried, and how many connections a client keeps.
+_ATTEMPTS, _CONNECTIONS = 4, 10
+_BULK_ATTEMPTS = 10
+# Seconds; the shortest that STS gives.
+_ROLE_LIFE = 900
 _CHECK_ADDRESS = "https://checkip.amazonaws.com"
-_CREDENTIALS = (
-    "sign in again (aws sso login, or new AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and check with: "
-    "aws sts get-caller-identity"
-)
-_PERMISSION = "ask whoever runs the account for the permission that the message names"
-_PATIENCE = "wait a minute, then run the command again"
-_REMEDIES = {
-    "ExpiredToken": _CREDENTIALS,
-    "ExpiredTokenException": _CREDENTIALS,
-    "InvalidClientTokenId": _CREDENTIALS,
-    "UnrecognizedClientException": _CREDENTIALS,
-    "SignatureDoesNotMatch": _CREDENTIALS,
-    "InvalidAccessKeyId": _CREDENTIALS,
-    "AuthFailure": _CREDENTIALS,
-    "RequestExpired": "set this machine's clock, then run the command again",
-    "RequestTimeTooSkewed": "set this machine's clock, then run the command again",
-    "AccessDenied": _PERMISSION,
-    "AccessDeniedException": _PERMISSION,
-    "UnauthorizedOperation": _PERMISSION,
-    "403": _PERMISSION,
-    "OptInRequired": "switch the region on in the account's settings, or choose another in cali.yaml: region",
-    "Throttling": _PATIENCE,
-    "ThrottlingException": _PATIENCE,
-    "RequestLimitExceeded": _PATIENCE,
-    "TooManyRequestsException": _PATIENCE,
-    "SlowDown": _PATIENCE,
-}
-_ABSENT = frozenset(
-    {
-        "ResourceNotFoundException",
-        "InvalidVpcID.NotFound",
-        "InvalidSubnetID.NotFound",
-        "NotFoundException",
-        "404",
-        "NoSuchBucket",
-        "NoSuchBucketPolicy",
-        "NoSuchTagSet",
-        "ServerSideEncryptionConfigurationNotFoundError",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -127,14 +100,6 @@ class ClusterVersion:
 
 
 @dataclass(frozen=True)
-class BucketDescription:
-    """A bucket of this caller's; `region` is empty where S3 does not say."""
-
-    name: str
-    region: str
-
-
-@dataclass(frozen=True)
 class Token:
     """A bearer for a cluster and the moment at which it ends."""
 
@@ -165,9 +130,19 @@ class Aws:
         self._profile = profile
         # Sessions are not safe to use from several threads while they make something; clients are.
         self._lock = threading.RLock()
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, int, int], Any] = {}
         self._core: Session | None = None
         self._session: boto3.Session | None = None
+
+    def in_region(self, region: str) -> Aws:
+        """The same caller in another region, such as that of the state's bucket."""
+        if region == self.region:
+            return self
+        other = Aws(region, self._environ, self._profile)
+        # One session, so that nobody is asked for a second factor twice.
+        with self._lock:
+            other._lock, other._core, other._session = self._lock, self._botocore(), self._boto()
+        return other
 
     def identity(self) -> Identity:
         """The caller. Raises AwsError when there are no credentials or they are not accepted."""
@@ -288,7 +263,7 @@ class Aws:
         from botocore.awsrequest import AWSRequest
 
         started = now()
-        with _translated("sts"):
+        with translated("sts"):
             keys = self._keys()
             request = AWSRequest(
                 "GET",
@@ -313,6 +288,90 @@ class Aws:
         except (OSError, ValueError) as error:
             raise AwsError(f"{url} does not answer: {error}", remedy="check your connection") from error
 
+    # -- who has access ---------------------------------------------------------------------------------
+
+    def access_entries(self, cluster: str) -> tuple[AccessEntry, ...] | None:
+        """Every access entry of the cluster with its policies; None where there is no such cluster."""
+        with translated("eks"):
+            return aws_access.entries(self._bulk("eks"), cluster)
+
+    def access_entry(self, cluster: str, principal: str) -> AccessEntry | None:
+        """One principal's access entry; None where there is none, or no such cluster."""
+        found: AccessEntry | None = self._call(
+            "eks", partial(aws_access.entry, cluster=cluster, principal=principal)
+        )
+        return found
+
+    def disassociate_access_policy(self, cluster: str, principal: str, policy: str) -> bool:
+        """Take an access policy from an entry; False where it had none of that ARN, or there is no such entry."""
+        gone = self._find(
+            "eks",
+            lambda eks: eks.disassociate_access_policy(
+                clusterName=cluster, principalArn=principal, policyArn=policy
+            ),
+        )
+        return gone is not None
+
+    def principal(self, arn: str, *, account: str | None = None) -> PrincipalState:
+        """What IAM says of a user or role; not being allowed to ask is an answer too.
+
+        `arn` is a well-formed ARN of a user or role; `account` is the caller's own, None: STS is asked for it.
+        """
+        return self.principals([arn], account=account)[arn]
+
+    def principals(self, arns: Collection[str], *, account: str | None = None) -> dict[str, PrincipalState]:
+        """What IAM says of each of these users and roles, asked side by side."""
+        own = account or self.identity().account
+        with translated("iam"):
+            ask = partial(aws_iam.principal, self._bulk("iam"), account=own)
+            return dict(zip(arns, aws_access.side_by_side(ask, arns), strict=True))
+
+    def role_of_session(self, session: str, *, account: str | None = None) -> str:
+        """The ARN, path included, of the role behind a well-formed `arn:...:sts::ACCOUNT:assumed-role/ROLE/NAME`.
+
+        Raises RoleUnresolvedError where IAM may not be asked, or has no such role.
+        """
+        own = account or self.identity().account
+        with translated("iam"):
+            return aws_iam.role_of_session(self._client("iam"), session, own)
+
+    def caller_principal(self) -> CallerPrincipal:
+        """The user or role behind the caller; root and federated users are told as such, by their own ARN.
+
+        Raises RoleUnresolvedError where a role's session calls and IAM does not tell the role's path.
+        """
+        identity = self.identity()
+        kind = aws_iam.caller_kind(identity.arn)
+        arn = identity.arn
+        if kind is CallerKind.ROLE:
+            arn = self.role_of_session(arn, account=identity.account)
+        return CallerPrincipal(arn, kind)
+
+    def assume_role(self, arn: str, session: str) -> Aws | None:
+        """This door as a role, for 15 minutes; None where the caller may not assume it.
+
+        STS does not tell a role that is not there from one that may not be assumed.
+        """
+        try:
+            made = self._call(
+                "sts",
+                lambda sts: sts.assume_role(RoleArn=arn, RoleSessionName=session, DurationSeconds=_ROLE_LIFE),
+            )
+        except AwsError as error:
+            if error.aws_code == "AccessDenied":
+                return None
+            raise
+        keys = made["Credentials"]
+        return Aws(
+            self.region,
+            {
+                **self._environ,
+                "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
+                "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],
+                "AWS_SESSION_TOKEN": keys["SessionToken"],
+            },
+        )
+
     # -- the bucket of a remote state -------------------------------------------------------------------
 
     def bucket(self, name: str) -> BucketDescription | None:
@@ -326,13 +385,7 @@ class Aws:
 
     def create_bucket(self, name: str) -> None:
         """Make a bucket in this region, without access lists: its owner owns every object."""
-        # us-east-1 is the one region that S3 does not take as a constraint.
-        place = {"LocationConstraint": self.region}
-        where = {} if self.region == "us-east-1" else {"CreateBucketConfiguration": place}
-        self._call(
-            "s3",
-            lambda s3: s3.create_bucket(Bucket=name, ObjectOwnership="BucketOwnerEnforced", **where),
-        )
+        self._call("s3", partial(aws_bucket.create, name=name, region=self.region))
 
     def bucket_policy(self, name: str) -> dict[str, Any] | None:
         """The bucket's policy document, or None where it has none."""
@@ -346,20 +399,44 @@ class Aws:
 
         Without `kms_key_id` an encryption that the bucket has already is left, and so are tags of others.
         """
-        self._call("s3", lambda s3: _close(s3, name))
+        self._call("s3", partial(aws_bucket.close, name=name))
         encrypted = self._find("s3", lambda s3: s3.get_bucket_encryption(Bucket=name))
         if kms_key_id or not encrypted:
-            self._call("s3", lambda s3: _encrypt(s3, name, kms_key_id))
-        self._call("s3", lambda s3: s3.put_bucket_policy(Bucket=name, Policy=json.dumps(policy)))
+            self._call("s3", partial(aws_bucket.encrypt, name=name, kms_key_id=kms_key_id))
+        self._call("s3", partial(aws_bucket.put_policy, name=name, policy=policy))
         found = self._find("s3", lambda s3: s3.get_bucket_tagging(Bucket=name)["TagSet"])
         merged = {tag["Key"]: tag["Value"] for tag in found or ()} | dict(tags)
-        tagging = {"TagSet": [{"Key": key, "Value": value} for key, value in sorted(merged.items())]}
-        self._call("s3", lambda s3: s3.put_bucket_tagging(Bucket=name, Tagging=tagging))
+        self._call("s3", partial(aws_bucket.put_tags, name=name, tags=merged))
 
     def object_modified(self, bucket: str, key: str) -> datetime | None:
         """When an object was last written, or None where there is none."""
         found = self._find("s3", lambda s3: s3.head_object(Bucket=bucket, Key=key))
         return None if found is None else found["LastModified"]
+
+    def read_object(self, bucket: str, key: str) -> StoredObject | None:
+        """A small object, or None where there is none. Raises AwsError also where there is no such bucket."""
+        found: StoredObject | None = self._call("s3", partial(aws_bucket.read, bucket=bucket, key=key))
+        return found
+
+    def write_object(
+        self, bucket: str, key: str, content: bytes, *, instead_of: str | None, kms_key_id: str | None = None
+    ) -> str | None:
+        """Write JSON in the place of what was read (its etag; None: of nothing); returns the new etag.
+
+        None where somebody else was first. That may have been this very call: when an answer is lost on its way,
+        the call is made again and meets what it wrote. So read again then. Source: S3 user guide, "How to prevent
+        object overwrites with conditional writes".
+        """
+        write = partial(
+            aws_bucket.write,
+            bucket=bucket,
+            key=key,
+            content=content,
+            instead_of=instead_of,
+            kms_key_id=kms_key_id,
+        )
+        etag: str | None = self._call("s3", write)
+        return etag
 
     # -- calls ------------------------------------------------------------------------------------------
 
@@ -367,38 +444,48 @@ class Aws:
         try:
             return self._call(service, ask)
         except AwsError as error:
-            if error.aws_code in _ABSENT:
+            if error.aws_code in ABSENT:
                 return None
             raise
 
     def _call(self, service: str, ask: Callable[[Any], Any]) -> Any:
-        with _translated(service):
+        with translated(service):
             return ask(self._client(service))
 
-    def _client(self, service: str) -> Any:
+    def _bulk(self, service: str) -> Any:
+        """A client for many calls at once: a connection for each, and patience with being throttled."""
+        return self._client(service, attempts=_BULK_ATTEMPTS, connections=aws_access.WORKERS)
+
+    def _client(self, service: str, *, attempts: int = _ATTEMPTS, connections: int = _CONNECTIONS) -> Any:
+        wanted = (service, attempts, connections)
         with self._lock:
-            if service not in self._clients:
+            if wanted not in self._clients:
                 from botocore.config import Config
 
                 config = Config(
-                    connect_timeout=5, read_timeout=30, retries={"mode": "standard", "max_attempts": 4}
+                    connect_timeout=5,
+                    read_timeout=30,
+                    max_pool_connections=connections,
+                    retries={"mode": "standard", "max_attempts": attempts},
                 )
                 make: Any = self._boto().client
                 endpoint = self._environ.get("AWS_ENDPOINT_URL") or None
                 try:
-                    self._clients[service] = make(service, config=config, endpoint_url=endpoint)
+                    self._clients[wanted] = make(
+                        service, region_name=self.region, config=config, endpoint_url=endpoint
+                    )
                 except ValueError as error:
                     # What botocore says to an address that is none is no error of its own kind.
                     raise AwsError(
                         f"{service}: {error}", remedy="check AWS_ENDPOINT_URL and region, then run it again"
                     ) from error
-            return self._clients[service]
+            return self._clients[wanted]
 
     def _boto(self) -> boto3.Session:
         if self._session is None:
             import boto3
 
-            self._session = boto3.Session(botocore_session=self._botocore(), region_name=self.region)
+            self._session = boto3.Session(botocore_session=self._botocore())
         return self._session
 
     def _botocore(self) -> Session:
@@ -467,66 +554,9 @@ def _cluster_version(item: Mapping[str, Any]) -> ClusterVersion:
     )
 
 
-def _close(s3: Any, name: str) -> None:
-    closed = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-    s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=dict.fromkeys(closed, True))
-    s3.put_bucket_ownership_controls(
-        Bucket=name, OwnershipControls={"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
-    )
-    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-
-
-def _encrypt(s3: Any, name: str, kms_key_id: str | None) -> None:
-    default = {"SSEAlgorithm": "AES256"}
-    if kms_key_id:
-        default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": kms_key_id}
-    rule = {"ApplyServerSideEncryptionByDefault": default, "BucketKeyEnabled": bool(kms_key_id)}
-    s3.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": [rule]})
-
-
 # What botocore reads from files, and the variables that name them.
 _FILES = {
     "config_file": "AWS_CONFIG_FILE",
     "credentials_file": "AWS_SHARED_CREDENTIALS_FILE",
     "ca_bundle": "AWS_CA_BUNDLE",
 }
-
-
-@contextmanager
-def _translated(service: str) -> Iterator[None]:
-    """botocore's exceptions as AwsError, with a remedy for the usual ones."""
-    from botocore import exceptions as botocore
-
-    try:
-        yield
-    except botocore.ClientError as error:
-        answer = error.response.get("Error", {})
-        code = str(answer.get("Code", ""))
-        said = str(answer.get("Message", "")) or code
-        raise AwsError(f"{service}: {said}", aws_code=code, remedy=_REMEDIES.get(code, "")) from error
-    except botocore.ProfileNotFound as error:
-        raise AwsError(
-            f"{error}",
-            aws_code="profile",
-            remedy="name one of `aws configure list-profiles`: profile in cali.yaml, or AWS_PROFILE",
-        ) from error
-    except (
-        botocore.NoCredentialsError,
-        botocore.PartialCredentialsError,
-        botocore.CredentialRetrievalError,
-        botocore.TokenRetrievalError,
-        botocore.SSOError,
-        botocore.LoginError,
-        botocore.MetadataRetrievalError,
-    ) as error:
-        raise AwsError(f"no AWS credentials: {error}", aws_code="credentials", remedy=_CREDENTIALS) from error
-    except (botocore.HTTPClientError, botocore.ConnectionError) as error:
-        raise AwsError(
-            f"{service}: {error}",
-            aws_code="unreachable",
-            remedy="check the network, the proxy, region in cali.yaml and AWS_ENDPOINT_URL, then run it again",
-        ) from error
-    except botocore.BotoCoreError as error:
-        raise AwsError(
-            f"{service}: {error}", remedy="check region, endpoint, profile and network, then run it again"
-        ) from error

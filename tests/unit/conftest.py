@@ -1,4 +1,4 @@
-"""What unit tests share: an API server in memory, and a watcher that remembers what it was told."""
+"""What unit tests share: an API server in memory, an AWS on loopback, a watcher that remembers what it is told."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from cali_infra.adapters.kubernetes import ClusterAccess, Kubernetes
 from cali_infra.core.progress import Silent
+from cali_infra.sandbox.aws.server import AwsStandIn
 from cali_infra.sandbox.certificates import Authority
 from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
 from cali_infra.sandbox.ports import AccessPolicy, Caller, ClusterAddress
@@ -78,6 +79,29 @@ def cluster(_standin: tuple[KubernetesStandIn, dict[str, Caller]]) -> Iterator[C
         connection.close()
     standin.faults.clear()
     standin.delete(NAME)
+
+
+class _NoHost:
+    """Takes whatever an AWS without clusters and domains has to tell its hosts."""
+
+    def create(self, *told: Any) -> Any:
+        return ClusterAddress("https://127.0.0.1:1", b"the authority")
+
+    def update(self, *told: Any) -> None: ...
+
+    def delete(self, *told: Any) -> None: ...
+
+    def set_nodes(self, *told: Any) -> None: ...
+
+    def set_addon(self, *told: Any) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[AwsStandIn]:
+    """An AWS account on loopback for the tests of one module, which must not use mock_aws: that resets it."""
+    # An account of its own: another stand-in of this process has the usual one.
+    with AwsStandIn(_NoHost(), _NoHost(), account="111122223333") as standin:
+        yield standin
 
 
 @dataclass

@@ -17,8 +17,9 @@ import botocore.exceptions
 import pytest
 from moto import mock_aws
 
-from cali_infra.adapters import aws as door
-from cali_infra.adapters.aws import Aws, BucketDescription, ClusterVersion
+from cali_infra.adapters.aws import Aws, ClusterVersion
+from cali_infra.adapters.aws_bucket import BucketDescription
+from cali_infra.adapters.aws_errors import translated
 from cali_infra.errors import AwsError
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "secret"}
@@ -345,7 +346,7 @@ def _made(kind: type[Exception]) -> Exception:
     ids=repr,
 )
 def test_no_error_of_botocore_gets_through(kind: type[Exception]) -> None:
-    with pytest.raises(AwsError) as caught, door._translated("eks"):
+    with pytest.raises(AwsError) as caught, translated("eks"):
         raise _made(kind)
     assert caught.value.remedy
     about_credentials = ("Credential", "SSO", "Login")
