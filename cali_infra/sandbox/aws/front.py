@@ -13,6 +13,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -20,11 +21,13 @@ from cali_infra.sandbox.aws import controls, errors
 from cali_infra.sandbox.aws.calls import Call, Result
 from cali_infra.sandbox.aws.controls import Controls
 from cali_infra.sandbox.aws.errors import ServiceError
-from cali_infra.sandbox.aws.identity import AccessKey, Identities
+from cali_infra.sandbox.aws.identity import AccessKey, Identities, Principal
 from cali_infra.sandbox.aws.protocol import Reply, protocol_of
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
+# Takes the caller and the fields of the form.
+Gate = Callable[[Principal, Mapping[str, str]], None]
 _log = logging.getLogger(__name__)
 _SCOPE = re.compile(r"Credential=(?P<key>[^/]+)/\d{8}/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request")
 # What each protocol's services say of credentials that they do not know.
@@ -60,9 +63,14 @@ class Front:
         behind: Callable[[Environ, StartResponse], Iterable[bytes]],
         identities: Identities,
         switches: Controls,
+        gates: Mapping[tuple[str, str], Gate] = MappingProxyType({}),
     ) -> None:
-        """`services` maps a name in signatures to botocore's name and to what answers; moto is `behind`."""
+        """`services` maps a name in signatures to botocore's name and to what answers; moto is `behind`.
+
+        `gates` are looked at before moto is, by service and operation: they raise what moto does not refuse.
+        """
         self._services = services
+        self._gates = gates
         self._behind = behind
         self._identities = identities
         self._controls = switches
@@ -88,7 +96,11 @@ class Front:
                 raise ServiceError(code, message, status=status)
             if own is not None:
                 return _send(self._answer(own[0], own[1], environ, signed, key), start_response)
-            self._controls.called(signed.service, _operation(signed.service, environ))
+            operation = _operation(signed.service, environ)
+            self._controls.called(signed.service, operation)
+            gate = self._gates.get((signed.service, operation))
+            if gate is not None:
+                gate(key.principal, _form(environ))
             return self._pass_on(environ, start_response)
         except ServiceError as error:
             return _send(_refuse(signed, own, environ, error), start_response)
@@ -163,16 +175,27 @@ def _operation(service: str, environ: Environ) -> str:
     target = str(environ.get("HTTP_X_AMZ_TARGET", ""))
     if target:
         return target.rsplit(".", 1)[-1]
-    if str(environ.get("CONTENT_TYPE", "")).startswith("application/x-www-form-urlencoded"):
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        environ["wsgi.input"] = io.BytesIO(body)
-        return str(parse_qs(body.decode(errors="replace")).get("Action", ["?"])[0])
+    if _is_form(environ):
+        return _form(environ).get("Action", "?")
     if service == "s3":
         from moto.core.request import Request
 
         routed = protocol_of("s3").route(Request(environ))
         return routed[0] if routed else "?"
     return "?"
+
+
+def _is_form(environ: Environ) -> bool:
+    return str(environ.get("CONTENT_TYPE", "")).startswith("application/x-www-form-urlencoded")
+
+
+def _form(environ: Environ) -> dict[str, str]:
+    """The fields of a form, which is left for the next reader."""
+    if not _is_form(environ):
+        return {}
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = io.BytesIO(body)
+    return {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
 
 
 def _refuse(
@@ -192,7 +215,7 @@ def _refuse(
 def _protocol_name(signed: Signed | None, environ: Environ) -> str:
     if signed is not None and signed.service in ("ec2", "s3"):
         return {"ec2": "ec2", "s3": "rest-xml"}[signed.service]
-    if str(environ.get("CONTENT_TYPE", "")).startswith("application/x-www-form-urlencoded"):
+    if _is_form(environ):
         return "query"
     return "json"
 

@@ -11,10 +11,11 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from cali_infra.sandbox.aws import buckets, launch_templates
+from cali_infra.sandbox.aws import buckets, launch_templates, roles
 from cali_infra.sandbox.aws.controls import Controls
 from cali_infra.sandbox.aws.domains import Domains
 from cali_infra.sandbox.aws.eks.service import Eks
@@ -88,6 +89,7 @@ class AwsStandIn:
             behind=DomainDispatcherApplication(create_backend_app),
             identities=self._identities,
             switches=self.controls,
+            gates={("sts", "AssumeRole"): partial(roles.check, self._identities)},
         )
         self._server = make_server(HOST, 0, front, threaded=True, request_handler=_quiet_handler())
         self._server.daemon_threads = True
@@ -158,6 +160,7 @@ def _forget(account: str) -> None:
     """Take an account out of every one of moto's backends."""
     from moto.core.base_backend import BackendDict, backend_lock
 
+    buckets.forget(account)
     with backend_lock:
         instances: list[Any] = vars(BackendDict)["_instances"]
         for backend in instances:
