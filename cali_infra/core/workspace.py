@@ -7,20 +7,23 @@ variables is `tfvars`' business.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cali_infra import files
+from cali_infra.core import turns
+from cali_infra.core.turns import Waiting
 from cali_infra.errors import OperationError, PreconditionError, WrongTargetError
 
 VARIABLES = "terraform.tfvars.json"
 BACKEND = "cali_backend.tf.json"
+# Seconds between two looks at a lock that another process of this machine has.
+_POLL = 0.3
 
 
 @dataclass(frozen=True)
@@ -134,28 +137,48 @@ class Workspace:
         )
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self, waiting: Waiting | None = None) -> Iterator[None]:
         """Keep other runs of cali out of this workspace for as long as the block lasts.
 
-        Raises PreconditionError, naming the process, when another run is in it.
+        Another run in it is waited for as `waiting` says, those who came first going first; without it there is
+        no wait. Raises PreconditionError, naming the process, when the other run is still in it, and
+        RunInterruptedError when the wait is cancelled.
         """
         self.create()
-        path = self.path / "cali.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        lock = turns.FileLock(self.path / "cali.lock")
+
+        def busy(front: turns.InFront) -> PreconditionError:
+            return PreconditionError(
+                f"{front.who} is working in {self.path}",
+                remedy="wait until it has ended, then run the command again",
+            )
+
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-                raise PreconditionError(
-                    f"another cali (process {holder}) is working in {self.path}",
-                    remedy="wait until it has ended, then run the command again",
-                ) from None
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            if waiting is None:
+                if not lock.take():
+                    raise busy(self._occupant(lock))
+            else:
+                self._wait(lock, waiting, busy)
+                # The one before may have removed the workspace, as `down` does.
+                self.create()
+            lock.write(str(os.getpid()).encode())
             yield
         finally:
-            os.close(descriptor)
+            lock.close()
+
+    def _wait(
+        self, lock: turns.FileLock, waiting: Waiting, late: Callable[[turns.InFront], PreconditionError]
+    ) -> None:
+        with turns.in_line(lock.path) as first:
+
+            def attempt() -> turns.InFront | None:
+                return None if first() and lock.take() else self._occupant(lock)
+
+            turns.take_turn(attempt, waiting, what=str(self.path), every=_POLL, late=late)
+
+    def _occupant(self, lock: turns.FileLock) -> turns.InFront:
+        process = lock.read().decode(errors="replace").strip() or "unknown"
+        return turns.InFront(process, f"another cali (process {process})")
 
 
 def _remove(folder: Path) -> None:
