@@ -86,12 +86,14 @@ def not_modelled(service: str, what: str) -> ServiceError:
     return ServiceError(errors.NOT_MODELLED, f"the sandbox does not model {what} ({service})")
 
 
-def page(call: Call, items: Iterable[Any], name: str) -> dict[str, Any]:
-    """One page of a list, as `maxResults` and `nextToken` ask for it; the token is the next index."""
+def page(
+    call: Call, items: Iterable[Any], name: str, *, size: str = "maxResults", token: str = "nextToken"
+) -> dict[str, Any]:
+    """One page of a list, as the parameters `size` and `token` ask for it; the token is the next index."""
     everything = list(items)
-    start = int(call.get("nextToken", 0))
-    end = start + int(call.get("maxResults", 100))
+    start = int(call.get(token, 0))
+    end = start + int(call.get(size, 100))
     result: dict[str, Any] = {name: everything[start:end]}
     if end < len(everything):
-        result["nextToken"] = str(end)
+        result[token] = str(end)
     return result

@@ -7,7 +7,10 @@ name starts with an underscore):
     POST /_sandbox/faults {"service": "eks", "operation": "CreateNodegroup", "code": "...", "message": "...",
                            "times": 1}
     POST /_sandbox/principals {"strict": true}
+    POST /_sandbox/clock {"advance": 3600} or {"now": "2027-01-31T00:00:00Z"}
     DELETE takes all of a kind back, GET shows them; GET /_sandbox/calls counts the calls.
+
+The clock is EventBridge Scheduler's only; moving it runs what is then due before the answer comes back.
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any
 
+from cali_infra.sandbox.aws.clock import Clock
 from cali_infra.sandbox.aws.errors import ServiceError
 
 PREFIX = "/_sandbox/"
@@ -54,7 +59,8 @@ class Fault:
 class Controls:
     """The switches of one stand-in."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
         self.strict_principals = False
         self._lock = threading.Lock()
         self._paces = {name: Pace(0.0, ends[0]) for name, ends in SLOW.items()}
@@ -129,10 +135,15 @@ class Controls:
             self.fail(Fault(**given))
         elif what == "principals":
             self.strict_principals = bool(given["strict"])
+        elif what == "clock":
+            _move(self.clock, given)
         else:
             raise KeyError(what)
 
     def _unset(self, what: str) -> None:
+        if what == "clock":
+            self.clock.reset()
+            return
         with self._lock:
             if what == "delays":
                 self._paces = {name: Pace(0.0, ends[0]) for name, ends in SLOW.items()}
@@ -146,6 +157,8 @@ class Controls:
                 raise KeyError(what)
 
     def _show(self, what: str) -> Any:
+        if what == "clock":
+            return {"now": self.clock().isoformat(), "ahead": self.clock.ahead.total_seconds()}
         with self._lock:
             shown = {
                 "delays": {name: asdict(pace) for name, pace in self._paces.items()},
@@ -154,3 +167,14 @@ class Controls:
                 "calls": dict(self._calls),
             }
         return shown[what]
+
+
+def _move(clock: Clock, given: Mapping[str, Any]) -> None:
+    """Move a clock as a body says; raises ValueError or TypeError."""
+    match dict(given):
+        case {"advance": int() | float() as seconds, **rest} if not rest:
+            clock.advance(seconds)
+        case {"now": str() as moment, **rest} if not rest:
+            clock.set(datetime.fromisoformat(moment))
+        case _:
+            raise ValueError('the clock takes {"advance": SECONDS} or {"now": "2027-01-31T00:00:00Z"}')

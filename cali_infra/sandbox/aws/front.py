@@ -13,7 +13,6 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -21,13 +20,11 @@ from cali_infra.sandbox.aws import controls, errors
 from cali_infra.sandbox.aws.calls import Call, Result
 from cali_infra.sandbox.aws.controls import Controls
 from cali_infra.sandbox.aws.errors import ServiceError
-from cali_infra.sandbox.aws.identity import AccessKey, Identities, Principal
+from cali_infra.sandbox.aws.identity import AccessKey, Identities
 from cali_infra.sandbox.aws.protocol import Reply, protocol_of
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
-# Takes the caller and the fields of the form.
-Gate = Callable[[Principal, Mapping[str, str]], None]
 _log = logging.getLogger(__name__)
 _SCOPE = re.compile(r"Credential=(?P<key>[^/]+)/\d{8}/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request")
 # What each protocol's services say of credentials that they do not know.
@@ -60,23 +57,23 @@ class Front:
         self,
         services: Mapping[str, tuple[str, Callable[[Call], Result]]],
         *,
+        gates: Mapping[tuple[str, str], Callable[[Call], None]],
         behind: Callable[[Environ, StartResponse], Iterable[bytes]],
+        turn: threading.Lock,
         identities: Identities,
         switches: Controls,
-        gates: Mapping[tuple[str, str], Gate] = MappingProxyType({}),
     ) -> None:
         """`services` maps a name in signatures to botocore's name and to what answers; moto is `behind`.
 
-        `gates` are looked at before moto is, by service and operation: they raise what moto does not refuse.
+        `gates` maps a service and an operation of moto's to what may refuse the call; whoever calls moto
+        holds `turn`.
         """
         self._services = services
         self._gates = gates
         self._behind = behind
+        self._turn = turn
         self._identities = identities
         self._controls = switches
-        # moto looks and then writes, without a lock between: two would get one state lock. Its answers are
-        # computing alone, so taking turns costs nothing.
-        self._turn = threading.Lock()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -100,7 +97,7 @@ class Front:
             self._controls.called(signed.service, operation)
             gate = self._gates.get((signed.service, operation))
             if gate is not None:
-                gate(key.principal, _form(environ))
+                gate(_read(operation, environ, signed, key))
             return self._pass_on(environ, start_response)
         except ServiceError as error:
             return _send(_refuse(signed, own, environ, error), start_response)
@@ -175,8 +172,11 @@ def _operation(service: str, environ: Environ) -> str:
     target = str(environ.get("HTTP_X_AMZ_TARGET", ""))
     if target:
         return target.rsplit(".", 1)[-1]
-    if _is_form(environ):
-        return _form(environ).get("Action", "?")
+    if str(environ.get("CONTENT_TYPE", "")).startswith("application/x-www-form-urlencoded"):
+        text = _body(environ).decode(errors="replace")
+        return str(parse_qs(text).get("Action", ["?"])[0])
+    if service == "sts":
+        return str(parse_qs(str(environ.get("QUERY_STRING", ""))).get("Action", ["?"])[0])
     if service == "s3":
         from moto.core.request import Request
 
@@ -185,17 +185,20 @@ def _operation(service: str, environ: Environ) -> str:
     return "?"
 
 
-def _is_form(environ: Environ) -> bool:
-    return str(environ.get("CONTENT_TYPE", "")).startswith("application/x-www-form-urlencoded")
-
-
-def _form(environ: Environ) -> dict[str, str]:
-    """The fields of a form, which is left for the next reader."""
-    if not _is_form(environ):
-        return {}
-    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+def _body(environ: Environ) -> bytes:
+    """The body of a request, which can be read again afterwards."""
+    body = bytes(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
     environ["wsgi.input"] = io.BytesIO(body)
-    return {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
+    return body
+
+
+def _read(operation: str, environ: Environ, signed: Signed, key: AccessKey) -> Call:
+    """The call that a request to one of moto's services is; moto reads it again."""
+    from moto.core.request import Request
+
+    copy = {**environ, "wsgi.input": io.BytesIO(_body(environ))}
+    parameters = protocol_of(signed.service).parameters(operation, Request(copy), {})
+    return Call(operation, parameters, signed.region, key.principal)
 
 
 def _refuse(
@@ -215,7 +218,7 @@ def _refuse(
 def _protocol_name(signed: Signed | None, environ: Environ) -> str:
     if signed is not None and signed.service in ("ec2", "s3"):
         return {"ec2": "ec2", "s3": "rest-xml"}[signed.service]
-    if _is_form(environ):
+    if str(environ.get("CONTENT_TYPE", "")).startswith("application/x-www-form-urlencoded"):
         return "query"
     return "json"
 

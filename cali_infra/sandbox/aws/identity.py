@@ -96,6 +96,38 @@ class Identities:
 
     def unique_id(self, arn: str) -> str | None:
         """IAM's own id of the user or role with exactly this ARN (its path included), None without one."""
+        found = self._record(arn)
+        return None if found is None else str(found.id)
+
+    def trust_policy(self, arn: str) -> str | None:
+        """The document that says who may assume a role, None when IAM has none of that ARN."""
+        found = self._record(arn)
+        return None if found is None else getattr(found, "assume_role_policy_document", None)
+
+    def policies(self, arn: str) -> tuple[str, ...]:
+        """The documents that say what a user or role may do: inline, attached, and those of its groups.
+
+        Empty for one that IAM does not know. Raises NotImplementedError where a permissions boundary would
+        have a say.
+        """
+        found = self._record(arn)
+        if found is None:
+            return ()
+        if getattr(found, "permissions_boundary", None):
+            raise NotImplementedError(f"the permissions boundary of {arn}")
+        holders = [found]
+        if ":user/" in arn:
+            holders += self._iam(arn.split(":")[4]).get_groups_for_user(found.name)
+        inline = [str(document) for holder in holders for document in holder.policies.values()]
+        attached = [policy for holder in holders for policy in holder.managed_policies.values()]
+        return (*inline, *(_document(policy) for policy in attached))
+
+    def has_account(self, account: str) -> bool:
+        """Whether that account's IAM is kept here: of another one nothing can be told."""
+        return account == self.account
+
+    def _record(self, arn: str) -> Any | None:
+        """moto's record of the user or role with exactly this ARN."""
         from moto.iam.models import iam_backends
 
         match = PRINCIPAL_ARN.match(arn)
@@ -103,18 +135,7 @@ class Identities:
             return None
         iam = self._iam(match["account"])
         owned = iam.users if match["kind"] == "user" else iam.roles
-        return next((str(each.id) for each in list(owned.values()) if each.arn == arn), None)
-
-    def role(self, arn: str) -> Any | None:
-        """moto's record of a role, None when IAM has none of that ARN."""
-        match = PRINCIPAL_ARN.match(arn)
-        if match is None or match["kind"] != "role" or self.unique_id(arn) is None:
-            return None
-        return self._iam(match["account"]).get_role_by_arn(arn)
-
-    def has_account(self, account: str) -> bool:
-        """Whether that account's IAM is kept here: of another one nothing can be told."""
-        return account == self.account
+        return next((each for each in list(owned.values()) if each.arn == arn), None)
 
     @staticmethod
     def _iam(account: str) -> Any:
@@ -127,3 +148,9 @@ class Identities:
         from moto.sts.models import sts_backends
 
         return sts_backends[account]["aws"].get_assumed_role_from_access_key(key_id)
+
+
+def _document(policy: Any) -> str:
+    """The document of a managed policy's default version."""
+    versions = {version.version_id: version.document for version in policy.versions}
+    return str(versions[policy.default_version_id])

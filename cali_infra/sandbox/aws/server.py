@@ -11,17 +11,23 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from cali_infra.sandbox.aws import buckets, launch_templates, roles
+from cali_infra.sandbox.aws import buckets, launch_templates
+from cali_infra.sandbox.aws.assuming import Gatekeeper
+from cali_infra.sandbox.aws.clock import Clock
 from cali_infra.sandbox.aws.controls import Controls
 from cali_infra.sandbox.aws.domains import Domains
 from cali_infra.sandbox.aws.eks.service import Eks
 from cali_infra.sandbox.aws.eks.state import World
 from cali_infra.sandbox.aws.front import Front
 from cali_infra.sandbox.aws.identity import Identities, Operator
+from cali_infra.sandbox.aws.scheduler.letters import Mailbox
+from cali_infra.sandbox.aws.scheduler.runner import Runner
+from cali_infra.sandbox.aws.scheduler.service import Scheduler
+from cali_infra.sandbox.aws.scheduler.state import Book
+from cali_infra.sandbox.aws.scheduler.targets import Targets
 from cali_infra.sandbox.aws.tokens import TokenAuthenticator
 from cali_infra.sandbox.ports import Caller, ClusterHost, DomainHost
 
@@ -59,12 +65,23 @@ class AwsStandIn:
         rejected: Callable[[str, str], None] = lambda cluster, why: None,
     ) -> None:
         self.account = account
-        self.controls = Controls()
+        scheduler_clock = Clock(now)
+        self.controls = Controls(scheduler_clock)
         self.controls.delay("cluster_create", cluster_delay)
         self.controls.strict_principals = strict_principals
         self._identities = Identities(account, now)
         self._eks = Eks(World(self._identities, clusters, self.controls, clock, now, new_id))
         self._domains = Domains(domains, self.controls, clock=clock, now=now)
+        # moto looks and then writes, without a lock between: two would get one state lock. Its answers are
+        # computing alone, so taking turns costs nothing.
+        self._turn = threading.Lock()
+        self._book = Book()
+        targets = Targets(self._identities, self.controls, self._eks)
+        self._runner = Runner(self._book, targets, Mailbox(self._turn), clock=scheduler_clock, new_id=new_id)
+        self._scheduler = Scheduler(
+            self._book, targets, clock=scheduler_clock, now=now, changed=self._runner.look
+        )
+        scheduler_clock.listen(self._runner.run_due)
         self._authenticator = TokenAuthenticator(
             self._identities, self._eks, hosts=self._is_sts, now=now, rejected=rejected
         )
@@ -85,12 +102,18 @@ class AwsStandIn:
         _forget(self.account)
         self._operator = self._identities.bootstrap()
         front = Front(
-            {"eks": ("eks", self._eks.answer), "es": ("opensearch", self._domains.answer)},
+            {
+                "eks": ("eks", self._eks.answer),
+                "es": ("opensearch", self._domains.answer),
+                "scheduler": ("scheduler", self._scheduler.answer),
+            },
+            gates={("sts", "AssumeRole"): Gatekeeper(self._identities).assume_role},
             behind=DomainDispatcherApplication(create_backend_app),
+            turn=self._turn,
             identities=self._identities,
             switches=self.controls,
-            gates={("sts", "AssumeRole"): partial(roles.check, self._identities)},
         )
+        self._runner.start()
         self._server = make_server(HOST, 0, front, threaded=True, request_handler=_quiet_handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(
@@ -107,6 +130,8 @@ class AwsStandIn:
         self._server.server_close()
         if self._thread is not None:
             self._thread.join(timeout=5)
+        self._runner.stop()
+        self._book.clear()
         self._eks.close()
         self._domains.close()
         _forget(self.account)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,6 +14,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.signers import RequestSigner
 
 from cali_infra.sandbox.aws.server import AwsStandIn
 from cali_infra.sandbox.ports import ClusterAddress, NodeSpec
@@ -129,6 +132,55 @@ class World:
     def user(self, name: str, path: str = "/") -> str:
         return str(self.iam.create_user(UserName=name, Path=path)["User"]["Arn"])
 
+    def key_of(self, user: str) -> Any:
+        """An STS client with a new key of a user's."""
+        key = self.iam.create_access_key(UserName=user)["AccessKey"]
+        return self.client("sts", key["AccessKeyId"], key["SecretAccessKey"])
+
+    @staticmethod
+    def token(
+        sts: Any,
+        cluster: str,
+        *,
+        header: str = "x-k8s-aws-id",
+        url: str = "",
+        action: str = "GetCallerIdentity",
+    ) -> str:
+        """A token as `aws eks get-token` makes it, with the credentials of an STS client."""
+        signer = RequestSigner(
+            sts.meta.service_model.service_id,
+            REGION,
+            "sts",
+            "v4",
+            sts._request_signer._credentials,
+            sts.meta.events,
+        )
+        request = {
+            "method": "GET",
+            "url": f"{url or sts.meta.endpoint_url}/?Action={action}&Version=2011-06-15",
+            "body": {},
+            "headers": {header: cluster},
+            "context": {},
+        }
+        signed = signer.generate_presigned_url(request, region_name=REGION, expires_in=60, operation_name="")
+        return "k8s-aws-v1." + base64.urlsafe_b64encode(signed.encode()).decode().rstrip("=")
+
+    def refused(self, cluster: str, text: str) -> str:
+        """Why a cluster does not let a token in, which it must not."""
+        self.rejected.clear()
+        assert self.aws.authenticator(cluster, text) is None
+        return str(self.rejected[-1])
+
+    def control(self, method: str, what: str, body: Any = None) -> Any:
+        """Turn or read one of the stand-in's switches over HTTP."""
+        request = urllib.request.Request(
+            f"{self.aws.endpoint}/_sandbox/{what}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+        )
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return json.load(answer)
+
     def cluster(self, **more: Any) -> str:
         """Make a cluster as the eks stack does; returns its name."""
         name = next(self.names)
@@ -185,6 +237,7 @@ def put_back(world: World) -> Iterator[None]:
     """Leave the stand-in to the next test as it was found."""
     yield
     world.aws.controls.clear()
+    world.aws.controls.clock.reset()
     world.time.ahead = 0.0
 
 

@@ -18,16 +18,6 @@ from cali_infra.sandbox.aws.server import AwsStandIn
 Refuses = Callable[..., str]
 
 
-def control(world: Any, method: str, what: str, body: Any = None) -> Any:
-    request = urllib.request.Request(
-        f"{world.aws.endpoint}/_sandbox/{what}",
-        method=method,
-        data=None if body is None else json.dumps(body).encode(),
-    )
-    with urllib.request.urlopen(request, timeout=5) as answer:
-        return json.load(answer)
-
-
 def test_the_operator_is_an_iam_user_with_administrator_rights(world: Any) -> None:
     arn = f"arn:aws:iam::{world.aws.account}:user/sandbox/operator"
     assert world.client("sts").get_caller_identity()["Arn"] == arn
@@ -106,11 +96,11 @@ def test_a_mistake_inside_the_stand_in_is_a_400(world: Any, monkeypatch: pytest.
 
 def test_a_fault_is_answered_as_often_as_it_was_asked_for(world: Any, refuses: Refuses) -> None:
     fault = {"service": "eks", "operation": "ListClusters", "code": "ThrottlingException"}
-    control(world, "POST", "faults", {**fault, "message": "slow down", "times": 2})
+    world.control("POST", "faults", {**fault, "message": "slow down", "times": 2})
     for _ in range(2):
         assert refuses("ThrottlingException", world.eks.list_clusters) == "slow down"
     world.eks.list_clusters()
-    assert control(world, "GET", "faults") == []
+    assert world.control("GET", "faults") == []
 
 
 @pytest.mark.parametrize(
@@ -130,10 +120,10 @@ def test_a_fault_speaks_the_language_of_its_service(
 
 
 def test_calls_are_counted(world: Any) -> None:
-    control(world, "DELETE", "calls")
+    world.control("DELETE", "calls")
     world.eks.list_clusters()
     world.client("ec2").describe_vpcs()
-    assert control(world, "GET", "calls") == {"eks:ListClusters": 1, "ec2:DescribeVpcs": 1}
+    assert world.control("GET", "calls") == {"eks:ListClusters": 1, "ec2:DescribeVpcs": 1}
 
 
 @pytest.mark.parametrize(
@@ -142,7 +132,7 @@ def test_calls_are_counted(world: Any) -> None:
 )
 def test_a_control_that_there_is_not_is_refused(world: Any, what: str, body: Any, status: int) -> None:
     with pytest.raises(urllib.error.HTTPError) as refusal:
-        control(world, "POST", what, body)
+        world.control("POST", what, body)
     assert refusal.value.code == status
     refusal.value.close()
 

@@ -7,47 +7,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from botocore.signers import RequestSigner
 
 from cali_infra.sandbox.ports import AccessPolicy, Authenticator, Caller
 
 POLICIES = "arn:aws:eks::aws:cluster-access-policy/"
-
-
-def token(
-    sts: Any, cluster: str, *, header: str = "x-k8s-aws-id", url: str = "", action: str = "GetCallerIdentity"
-) -> str:
-    """A token as `aws eks get-token` makes it, with the credentials of an STS client."""
-    signer = RequestSigner(
-        sts.meta.service_model.service_id,
-        "ap-northeast-2",
-        "sts",
-        "v4",
-        sts._request_signer._credentials,
-        sts.meta.events,
-    )
-    request = {
-        "method": "GET",
-        "url": f"{url or sts.meta.endpoint_url}/?Action={action}&Version=2011-06-15",
-        "body": {},
-        "headers": {header: cluster},
-        "context": {},
-    }
-    signed = signer.generate_presigned_url(
-        request, region_name="ap-northeast-2", expires_in=60, operation_name=""
-    )
-    return "k8s-aws-v1." + base64.urlsafe_b64encode(signed.encode()).decode().rstrip("=")
-
-
-def key_of(world: Any, user: str) -> Any:
-    key = world.iam.create_access_key(UserName=user)["AccessKey"]
-    return world.client("sts", key["AccessKeyId"], key["SecretAccessKey"])
-
-
-def refused(world: Any, cluster: str, text: str) -> str:
-    world.rejected.clear()
-    assert world.aws.authenticator(cluster, text) is None
-    return str(world.rejected[-1])
 
 
 def test_the_creator_is_an_administrator(world: Any) -> None:
@@ -55,7 +18,7 @@ def test_the_creator_is_an_administrator(world: Any) -> None:
     authenticate: Authenticator = world.aws.authenticator
     operator = world.aws.operator.arn
     admin = (AccessPolicy("AmazonEKSClusterAdminPolicy"),)
-    assert authenticate(cluster, token(world.client("sts"), cluster)) == Caller(
+    assert authenticate(cluster, world.token(world.client("sts"), cluster)) == Caller(
         operator, operator, (), admin, True
     )
 
@@ -63,22 +26,22 @@ def test_the_creator_is_an_administrator(world: Any) -> None:
 @pytest.mark.parametrize("host", ["https://sts.ap-northeast-2.amazonaws.com", "https://sts.amazonaws.com"])
 def test_a_token_made_for_the_hosts_of_aws_is_taken(world: Any, host: str) -> None:
     cluster = world.cluster()
-    assert world.aws.authenticator(cluster, token(world.client("sts"), cluster, url=host)) is not None
+    assert world.aws.authenticator(cluster, world.token(world.client("sts"), cluster, url=host)) is not None
 
 
 def test_a_teammate_has_the_policies_of_the_entry(world: Any) -> None:
     cluster, arn = world.cluster(), world.user("carol", "/team/")
-    sts = key_of(world, "carol")
-    assert "has no access entry" in refused(world, cluster, token(sts, cluster))
+    sts = world.key_of("carol")
+    assert "has no access entry" in world.refused(cluster, world.token(sts, cluster))
     world.eks.create_access_entry(clusterName=cluster, principalArn=arn, kubernetesGroups=["readers"])
-    caller = world.aws.authenticator(cluster, token(sts, cluster))
+    caller = world.aws.authenticator(cluster, world.token(sts, cluster))
     assert caller == Caller(arn, arn, ("readers",), (), False)
     scope = {"type": "namespace", "namespaces": ["logging"]}
     for policy in ("AmazonEKSEditPolicy", "AmazonEKSClusterAdminPolicy"):
         world.eks.associate_access_policy(
             clusterName=cluster, principalArn=arn, policyArn=POLICIES + policy, accessScope=scope
         )
-    caller = world.aws.authenticator(cluster, token(sts, cluster))
+    caller = world.aws.authenticator(cluster, world.token(sts, cluster))
     assert caller is not None
     assert caller.policies == (
         AccessPolicy("AmazonEKSEditPolicy", ("logging",)),
@@ -92,49 +55,49 @@ def test_an_assumed_role_comes_in_as_its_session(world: Any) -> None:
     world.eks.create_access_entry(clusterName=cluster, principalArn=arn)
     taken = world.client("sts").assume_role(RoleArn=arn, RoleSessionName="kim@corp")["Credentials"]
     sts = world.client("sts", taken["AccessKeyId"], taken["SecretAccessKey"], taken["SessionToken"])
-    caller = world.aws.authenticator(cluster, token(sts, cluster))
+    caller = world.aws.authenticator(cluster, world.token(sts, cluster))
     assert caller is not None
     assert caller.arn == arn
     assert caller.username == f"arn:aws:sts::{world.aws.account}:assumed-role/SSO/kim-corp"
     stolen = world.client("sts", taken["AccessKeyId"], taken["SecretAccessKey"], "another session")
-    assert "session token" in refused(world, cluster, token(stolen, cluster))
+    assert "session token" in world.refused(cluster, world.token(stolen, cluster))
     world.time.ahead += 3700
-    assert world.aws.authenticator(cluster, token(sts, cluster)) is None
+    assert world.aws.authenticator(cluster, world.token(sts, cluster)) is None
 
 
 def test_a_token_is_for_one_cluster(world: Any) -> None:
     one, other = world.cluster(), world.cluster()
-    assert "signature does not fit" in refused(world, other, token(world.client("sts"), one))
+    assert "signature does not fit" in world.refused(other, world.token(world.client("sts"), one))
 
 
 def test_a_wrong_secret_does_not_get_in(world: Any) -> None:
     cluster = world.cluster()
     forged = world.client("sts", world.aws.operator.access_key_id, "not the operator's secret")
-    assert "signature does not fit" in refused(world, cluster, token(forged, cluster))
+    assert "signature does not fit" in world.refused(cluster, world.token(forged, cluster))
 
 
 def test_a_token_lives_for_fifteen_minutes(world: Any) -> None:
     cluster = world.cluster()
-    text = token(world.client("sts"), cluster)
+    text = world.token(world.client("sts"), cluster)
     world.time.ahead += 14 * 60
     assert world.aws.authenticator(cluster, text) is not None
     world.time.ahead += 2 * 60
-    assert "expired" in refused(world, cluster, text)
+    assert "expired" in world.refused(cluster, text)
 
 
 def test_a_deactivated_key_and_a_deleted_user_do_not_get_in(world: Any) -> None:
     cluster, arn = world.cluster(), world.user("dave")
-    sts = key_of(world, "dave")
+    sts = world.key_of("dave")
     world.eks.create_access_entry(clusterName=cluster, principalArn=arn)
     [key] = world.iam.list_access_keys(UserName="dave")["AccessKeyMetadata"]
     of_key = {"UserName": "dave", "AccessKeyId": key["AccessKeyId"]}
     world.iam.update_access_key(**of_key, Status="Inactive")
-    assert "inactive" in refused(world, cluster, token(sts, cluster))
+    assert "inactive" in world.refused(cluster, world.token(sts, cluster))
     world.iam.update_access_key(**of_key, Status="Active")
-    assert world.aws.authenticator(cluster, token(sts, cluster)) is not None
+    assert world.aws.authenticator(cluster, world.token(sts, cluster)) is not None
     world.iam.delete_access_key(**of_key)
     world.iam.delete_user(UserName="dave")
-    assert "unknown" in refused(world, cluster, token(sts, cluster))
+    assert "unknown" in world.refused(cluster, world.token(sts, cluster))
 
 
 def test_a_principal_made_anew_finds_a_dead_entry(world: Any) -> None:
@@ -142,31 +105,31 @@ def test_a_principal_made_anew_finds_a_dead_entry(world: Any) -> None:
     world.eks.create_access_entry(clusterName=cluster, principalArn=arn)
     world.iam.delete_user(UserName="erin")
     world.user("erin")
-    sts = key_of(world, "erin")
-    assert "made anew" in refused(world, cluster, token(sts, cluster))
+    sts = world.key_of("erin")
+    assert "made anew" in world.refused(cluster, world.token(sts, cluster))
     world.eks.delete_access_entry(clusterName=cluster, principalArn=arn)
     world.eks.create_access_entry(clusterName=cluster, principalArn=arn)
-    assert world.aws.authenticator(cluster, token(sts, cluster)) is not None
+    assert world.aws.authenticator(cluster, world.token(sts, cluster)) is not None
 
 
 def test_what_is_no_token_does_not_get_in(world: Any) -> None:
     cluster = world.cluster()
     sts = world.client("sts")
-    right = token(sts, cluster)
+    right = world.token(sts, cluster)
     for text, why in (
         ("", "does not begin"),
         ("Bearer x", "does not begin"),
         ("k8s-aws-v1.&&&", "not base64|not one of STS"),
         ("k8s-aws-v1." + base64.urlsafe_b64encode(b"\xff\xfe").decode(), "not base64"),
-        (token(sts, cluster, url="https://sts.evil.example"), "not one of STS"),
-        (token(sts, cluster, url="https://sts.amazonaws.com.evil.example"), "not one of STS"),
-        (token(sts, cluster, action="GetSessionToken"), "not GetCallerIdentity"),
-        (token(sts, cluster, header="x-other"), "not among the signed headers"),
+        (world.token(sts, cluster, url="https://sts.evil.example"), "not one of STS"),
+        (world.token(sts, cluster, url="https://sts.amazonaws.com.evil.example"), "not one of STS"),
+        (world.token(sts, cluster, action="GetSessionToken"), "not GetCallerIdentity"),
+        (world.token(sts, cluster, header="x-other"), "not among the signed headers"),
         (right[:-8], "signature does not fit|not base64"),
     ):
-        assert any(part in refused(world, cluster, text) for part in why.split("|")), text
+        assert any(part in world.refused(cluster, text) for part in why.split("|")), text
     assert urlsplit(world.aws.endpoint).hostname == "127.0.0.1"
 
 
 def test_a_cluster_that_is_not_there_lets_nobody_in(world: Any) -> None:
-    assert "has no access entry" in refused(world, "nowhere", token(world.client("sts"), "nowhere"))
+    assert "has no access entry" in world.refused("nowhere", world.token(world.client("sts"), "nowhere"))
