@@ -104,6 +104,7 @@ class Inputs:
         record = self.access().record
         return {
             **_pick(self.outputs("eks"), "creator_arn"),
+            "keep_expiry": bool(self.outputs("access").get("dead_letters")),
             "principals": {arn: entry.variable() for arn, entry in record.entries.items()},
             "revoked": {arn: gone.variable() for arn, gone in record.revoked.items()},
         }

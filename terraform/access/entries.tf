@@ -34,8 +34,16 @@ resource "aws_eks_access_entry" "this" {
   type          = "STANDARD"
   tags          = local.tags[each.key]
 
-  # Nobody gets access that is not on record, also when an apply stops half way.
-  depends_on = [terraform_data.record]
+  # Nobody gets access that is not on record or that nothing would end, also when an apply stops half way.
+  depends_on = [terraform_data.record, aws_scheduler_schedule.expiry]
+
+  lifecycle {
+    # The schedule has run and will not run again: an entry made now would have no end.
+    precondition {
+      condition     = each.value.until == null || try(timecmp(each.value.until, plantimestamp()) > 0, false)
+      error_message = "Access of ${each.key} ended on ${coalesce(each.value.until, "?")}: `cali up access` takes it off the record."
+    }
+  }
 }
 
 # An entry without a policy lets its principal in and allows nothing.

@@ -90,8 +90,13 @@ variable "creator_arn" {
   }
 }
 
+variable "keep_expiry" {
+  description = "Whether what ends access on time stays although nobody's access has an end: true once it was made."
+  type        = bool
+}
+
 variable "principals" {
-  description = "Who may use the cluster, by ARN: name, level (admin, edit or view), namespaces (empty: all), until (RFC 3339, or null), and who granted it when."
+  description = "Who may use the cluster, by ARN: name, level (admin, edit or view), namespaces (empty: all), until (a time in UTC, or null), and who granted it when."
   type = map(object({
     name       = string
     level      = string
@@ -127,9 +132,9 @@ variable "principals" {
   validation {
     condition = alltrue([
       for principal in values(var.principals) :
-      principal.until == null || can(formatdate("YYYY", principal.until))
+      principal.until == null || can(formatdate("YYYY", regex("^[0-9-]{10}T[0-9:]{8}Z$", principal.until)))
     ])
-    error_message = "until is a time such as \"2027-01-31T00:00:00Z\", or null."
+    error_message = "until is a time in UTC such as \"2027-01-31T00:00:00Z\", or null."
   }
 }
 

@@ -22,7 +22,7 @@ VARIABLES = {
     | {"domain_name", "engine_version", "instance_type", "instance_count", "volume_gib"}
     | {"master_username", "master_password", "allowed_cidrs", "nat_public_ips"}
     | {"create_timeout", "update_timeout", "delete_timeout"},
-    "access": COMMON | {"cluster_name", "creator_arn", "principals", "revoked"},
+    "access": COMMON | {"cluster_name", "creator_arn", "keep_expiry", "principals", "revoked"},
     "autoscaler": COMMON
     | {"cluster_name", "cluster_endpoint", "cluster_ca", "cluster_version"}
     | {"chart_version", "image_tag", "kube_exec"},
@@ -32,7 +32,7 @@ OUTPUTS = {
     "eks": {"cluster_name", "cluster_arn", "cluster_endpoint", "cluster_ca", "cluster_version"}
     | {"cluster_security_group_id", "node_group_name", "creator_arn"},
     "search": {"opensearch_endpoint", "opensearch_domain_arn", "opensearch_domain_name"},
-    "access": {"record"},
+    "access": {"record", "dead_letters"},
     "autoscaler": {"release_name", "release_namespace", "role_arn"},
 }
 
