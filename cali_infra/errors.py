@@ -121,15 +121,16 @@ class RefusedError(CaliError):
 
 
 class GuardedChangeError(RefusedError):
-    """A plan deletes or replaces a guarded resource that no `--allow-replace` names."""
+    """A plan deletes or replaces a guarded resource that no `--allow-replace` names, or reaches further than was
+    asked for."""
 
     code = "guarded-change"
 
-    def __init__(self, stage: str, addresses: Sequence[str], *, remedy: str = "") -> None:
+    def __init__(self, stage: str, addresses: Sequence[str], *, message: str = "", remedy: str = "") -> None:
         self.stage = stage
         self.addresses = tuple(addresses)
         super().__init__(
-            f"{stage}: the plan deletes or replaces {', '.join(self.addresses)}",
+            f"{stage}: {message or 'the plan deletes or replaces ' + ', '.join(self.addresses)}",
             remedy=remedy
             or "if that is what you want: " + " ".join(f"--allow-replace '{a}'" for a in self.addresses),
         )

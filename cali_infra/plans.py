@@ -26,11 +26,15 @@ class ResourceChange:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """What applying a stage would change. A replacement counts as one added and one destroyed."""
+    """What applying a stage would change. A replacement counts as one added and one destroyed.
+
+    `decided` are addresses whose deletion was decided before, such as an access that has ended: no guard asks.
+    """
 
     stage: str
     changes: tuple[ResourceChange, ...] = ()
     warnings: tuple[str, ...] = ()
+    decided: frozenset[str] = frozenset()
 
     @property
     def empty(self) -> bool:

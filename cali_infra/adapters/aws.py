@@ -302,6 +302,13 @@ class Aws:
         )
         return found
 
+    def delete_access_entry(self, cluster: str, principal: str) -> bool:
+        """Delete an access entry with its associations; False where there was none."""
+        gone = self._find(
+            "eks", lambda eks: eks.delete_access_entry(clusterName=cluster, principalArn=principal)
+        )
+        return gone is not None
+
     def disassociate_access_policy(self, cluster: str, principal: str, policy: str) -> bool:
         """Take an access policy from an entry; False where it had none of that ARN, or there is no such entry."""
         gone = self._find(

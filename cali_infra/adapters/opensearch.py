@@ -149,6 +149,20 @@ class OpenSearch:
         """The internal user of this name, without its password, or None."""
         return self._named(f"{_SECURITY}/internalusers/{_path(name)}", name)
 
+    def users(self) -> dict[str, Body]:
+        """Every internal user by its name, without passwords."""
+        return self._request("GET", f"{_SECURITY}/internalusers")
+
+    def delete_user(self, name: str) -> bool:
+        """Delete an internal user; False where there was none."""
+        try:
+            self._request("DELETE", f"{_SECURITY}/internalusers/{_path(name)}")
+        except OpenSearchError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
     def put_user(self, name: str, password: SecretStr, body: Body) -> None:
         """Make or replace an internal user."""
         filled = {**body, "password": password.get_secret_value()}

@@ -80,6 +80,7 @@ _BOOKKEEPING = {
     "import": "{address}: imported",
     "remove": "{address}: forgotten, and left as it is in AWS",
 }
+_TARGETING = "Resource targeting is in effect"
 _INTERRUPTED = "interrupted: waiting for Terraform to finish what is in flight and to write its state"
 _NO_SURROUNDINGS: Mapping[str, str] = MappingProxyType({})
 # How often a wait for another init looks at the cancel event, in seconds.
@@ -223,6 +224,7 @@ class Terraform:
         out: Path,
         destroy: bool = False,
         targets: Sequence[str] = (),
+        replace: Sequence[str] = (),
         lock: bool = True,
         refresh: bool = True,
         watch: Watch = _look_away,
@@ -230,6 +232,7 @@ class Terraform:
     ) -> PlanOutcome:
         """Plan into the file `out`, which holds every secret in clear: 0600, in a private folder.
 
+        With `targets` only these addresses and what they need are planned; `replace` makes these anew.
         Raises TerraformError and its kinds; RunInterruptedError after `cancel`; PreconditionError where an
         earlier run could not write its state.
         """
@@ -262,6 +265,7 @@ class Terraform:
             "destroy": _FLAG if destroy else None,
             "refresh": None if refresh else False,
             "target": list(targets),
+            "replace": list(replace),
             **self._lock_options(lock),
         }
         refuse_unsaved_state(folder)
@@ -273,7 +277,8 @@ class Terraform:
             summary.add,
             summary.change,
             summary.remove,
-            run.warnings,
+            # Whoever names targets knows that the rest is left out.
+            tuple(one for one in run.warnings if not (targets and one.summary == _TARGETING)),
         )
 
     def apply(

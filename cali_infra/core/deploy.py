@@ -17,10 +17,19 @@ from cali_infra.core.drivers import Drivers
 from cali_infra.core.progress import Progress
 from cali_infra.core.report import Report
 from cali_infra.core.stages import STAGES, Stage, closure, forward, named
-from cali_infra.errors import CaliError, RefusedError, RunInterruptedError, UsageError, WrongTargetError
+from cali_infra.errors import (
+    CaliError,
+    RefusedError,
+    RunInterruptedError,
+    StalePlanError,
+    UsageError,
+    WrongTargetError,
+)
 from cali_infra.plans import StagePlan, StageResult, Status
 
 WORKERS = 8
+# How often a stage is planned again because its state has moved on in between.
+_STALE = 3
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,7 @@ class _Progress:
     opened: bool = True
     seconds: float = 0.0
     note: str = ""
+    stale: int = 0
 
     def result(self) -> StageResult:
         plan = self.plan or StagePlan(self.stage.name)
@@ -262,6 +272,12 @@ class Deployment:
             if problem is not None and not isinstance(problem, CaliError):
                 self.cancel.set()
                 raise problem
+            if isinstance(problem, StalePlanError) and state.stale < _STALE:
+                # Somebody else was faster. Nothing was done yet: what is to be done now is shown again.
+                state.stale, state.plan = state.stale + 1, None
+                submit(name, "planned", self._plan)
+                running += 1
+                continue
             if isinstance(problem, CaliError):
                 state.error = problem
             if state.error:

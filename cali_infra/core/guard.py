@@ -38,13 +38,15 @@ def resource_type(address: str) -> str:
 
 
 def guarded(plan: StagePlan, allowed: Collection[str]) -> tuple[str, ...]:
-    """The addresses of guarded resources that the plan deletes or replaces and `allowed` does not name."""
+    """The addresses of guarded resources that the plan deletes or replaces, that `allowed` does not name and
+    that were not decided before."""
     return tuple(
         change.address
         for change in plan.changes
         if change.action in (Action.DELETE, Action.REPLACE)
         and resource_type(change.address) in GUARDED_TYPES
         and change.address not in allowed
+        and change.address not in plan.decided
     )
 
 

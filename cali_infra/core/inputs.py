@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from cali_infra.core import access, exec_credential
+from cali_infra.core import exec_credential
+from cali_infra.core.access import STACK, Entry, Merge, Record, from_output, merge, timestamp
 
 if TYPE_CHECKING:
     from cali_infra.core.secrets import Principal, Secrets
@@ -41,15 +42,31 @@ class Inputs:
         }
         return {**self._common(), **specific[stack]()}
 
-    def access(self) -> access.Merge:
-        """The record that the `access` stack is to have after this run."""
-        return access.merge(
-            access.from_output(self.outputs("access").get("record")),
-            [_entry(principal) for principal in self.secrets.principals],
-            creator=str(self.outputs("eks").get("creator_arn", "")),
+    def access(self) -> Merge:
+        """The record that the `access` stack is to have after `up`."""
+        return merge(
+            self.record(),
+            self.principals(),
+            creator=self.creator(),
             caller=self.caller,
             now=self.now,
         )
+
+    def record(self) -> Record:
+        """The record as the state has it."""
+        return from_output(self.outputs(STACK).get("record"))
+
+    def principals(self) -> list[Entry]:
+        """The principals that `secrets.yaml` lists."""
+        return [_entry(principal) for principal in self.secrets.principals]
+
+    def creator(self) -> str:
+        """The ARN of whoever created the cluster; empty before there is one."""
+        return str(self.outputs("eks").get("creator_arn", ""))
+
+    def access_with(self, record: Record) -> dict[str, object]:
+        """The variables of the `access` stack with this record and nothing from local files."""
+        return {**self._common(), **self._record(record)}
 
     def _common(self) -> dict[str, object]:
         s = self.settings
@@ -101,10 +118,12 @@ class Inputs:
         }
 
     def _access(self) -> dict[str, object]:
-        record = self.access().record
+        return self._record(self.access().record)
+
+    def _record(self, record: Record) -> dict[str, object]:
         return {
             **_pick(self.outputs("eks"), "creator_arn"),
-            "keep_expiry": bool(self.outputs("access").get("dead_letters")),
+            "keep_expiry": bool(self.outputs(STACK).get("dead_letters")),
             "principals": {arn: entry.variable() for arn, entry in record.entries.items()},
             "revoked": {arn: gone.variable() for arn, gone in record.revoked.items()},
         }
@@ -124,20 +143,20 @@ def _pick(outputs: Mapping[str, Any], *names: str) -> dict[str, object]:
     return {name: outputs[name] for name in names if name in outputs}
 
 
-def _until(until: datetime | date | None) -> str | None:
+def moment(until: datetime | date | None) -> str | None:
     """The moment at which access ends: a day counts to its end, in UTC."""
     if until is None:
         return None
     if not isinstance(until, datetime):
         until = datetime.combine(until + timedelta(days=1), time(), UTC)
-    return access.timestamp(until.astimezone(UTC))
+    return timestamp(until.astimezone(UTC))
 
 
-def _entry(principal: Principal) -> access.Entry:
-    return access.Entry(
+def _entry(principal: Principal) -> Entry:
+    return Entry(
         arn=principal.arn,
         name=principal.name,
         level=principal.level,
         namespaces=tuple(principal.namespaces),
-        until=_until(principal.until),
+        until=moment(principal.until),
     )

@@ -7,35 +7,48 @@ needed: only STS is asked who is calling; the rest waits for its stage.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
-from threading import Lock
+from threading import Event, Lock
 from typing import TYPE_CHECKING
 
 from cali_infra.core import access, assets, health, stacks
+from cali_infra.core.access_change import Turn, adoptions
 from cali_infra.core.cluster_stages import ClusterStage, Work
 from cali_infra.core.drivers import StageDriver
 from cali_infra.core.inputs import Inputs
+from cali_infra.core.progress import Progress
 from cali_infra.core.recovery import Recovery
-from cali_infra.core.stacks import TerraformStage
-from cali_infra.core.stages import STAGES, Kind, closure
+from cali_infra.core.stacks import Contention, Import, TerraformStage
+from cali_infra.core.stages import BY_NAME, STAGES, Kind, closure
 from cali_infra.core.target import Target
 from cali_infra.core.workspace import Owner, Workspace
 from cali_infra.errors import PreconditionError, WrongTargetError
 
 if TYPE_CHECKING:
     from cali_infra.adapters.aws import Aws, Identity
+    from cali_infra.adapters.aws_access import AccessEntry
     from cali_infra.adapters.kubernetes import Kubernetes
     from cali_infra.adapters.terraform import Terraform
+    from cali_infra.core.access_change import AccessStack
+    from cali_infra.core.lease import Lease
+    from cali_infra.core.search_users import SearchUsers
     from cali_infra.core.secrets import Secrets
     from cali_infra.core.settings import Settings
 
 # A new access entry takes seconds to work; for so many of them a 401 is asked again.
 _GRACE = 60.0
+# From so many principals on, the list of a cluster's entries is asked for instead of each.
+_MANY = 16
+# For so many seconds a proof waits for a cluster that does not answer.
+_QUICK = 5.0
+
+MakeStack = Callable[[str, Callable[[], Mapping[str, object]], Contention], TerraformStage]
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,59 @@ class Platform:
     inputs: Inputs
     drivers: dict[str, StageDriver]
     kubernetes: Callable[[], Kubernetes]
+    make_stack: MakeStack
+
+    def access_stack(self, turn: Turn) -> AccessStack:
+        """The stack `access` for a command that changes a part of it; `turn` keeps other operators out."""
+        from cali_infra.core.access_change import AccessStack
+
+        def make(
+            variables: Callable[[], Mapping[str, object]], imports: Callable[[], Sequence[Import]]
+        ) -> TerraformStage:
+            return self.make_stack(access.STACK, variables, Contention(imports=imports))
+
+        return AccessStack(
+            make=make,
+            needs=[self.stack(need) for need in BY_NAME[access.STACK].needs],
+            variables=self.inputs.access_with,
+            entries=partial(_entries, self.aws, self.settings.cluster_name),
+            cluster=self.settings.cluster_name,
+            turn=turn,
+        )
+
+    def search_endpoint(self) -> str:
+        """The domain's `host` or `host:port` by its name; empty where there is none yet."""
+        domain = self.aws.domain(self.settings.domain_name)
+        return domain.endpoint if domain is not None and not domain.deleted else ""
+
+    def search_users(self) -> SearchUsers | None:
+        """The teammates' own users of the domain; None where there is no domain yet."""
+        from cali_infra.adapters.opensearch import OpenSearch
+        from cali_infra.core.search_users import SearchUsers
+
+        endpoint = self.search_endpoint()
+        if not endpoint:
+            return None
+        domain = OpenSearch(
+            endpoint,
+            self.settings.search.master_username,
+            self.secrets.opensearch.master_password,
+            self.target.search_ca,
+            patience=_QUICK,
+        )
+        return SearchUsers(domain, self.workspace.handover)
+
+    def whoami(self, door: Aws) -> str:
+        """Whom the cluster takes the caller with these keys for. Raises KubernetesError."""
+        from cali_infra.adapters.kubernetes import Kubernetes
+        from cali_infra.core import cluster_access
+
+        cluster = cluster_access.find(self.aws, self.settings.cluster_name)
+        kubernetes = Kubernetes(cluster_access.access_to(door, cluster), patience=_QUICK)
+        try:
+            return kubernetes.whoami()
+        finally:
+            kubernetes.close()
 
     def stack(self, name: str) -> TerraformStage:
         """The driver of a Terraform stage."""
@@ -116,22 +182,41 @@ def open_platform(
         assert isinstance(driver, TerraformStage)
         return driver
 
+    def make_stack(
+        name: str, variables: Callable[[], Mapping[str, object]], contention: Contention
+    ) -> TerraformStage:
+        stage = BY_NAME[name]
+        return TerraformStage(
+            stage,
+            terraform=terraform,
+            workspace=workspace,
+            source=assets.folder("terraform") / name,
+            backend=stacks.backend(settings, name),
+            variables=variables,
+            needs=[stack(need) for need in stage.needs],
+            recovery=recovery,
+            contention=contention,
+        )
+
     inputs = Inputs(
         settings, secrets, identity.account, identity.arn, now, lambda name: stack(name).outputs()
     )
     recovery = Recovery(terraform, partial(health.inspect, aws), clock)
+    record = Contention(
+        turn=partial(_turn, settings, workspace, aws, identity.arn),
+        imports=lambda: adoptions(
+            stack(access.STACK).snapshot,
+            inputs.access().record,
+            partial(_entries, aws, settings.cluster_name),
+            settings.cluster_name,
+        ),
+        # Whoever is on record as revoked was taken out on purpose.
+        decided=lambda: [access.instance(access.ENTRY, arn) for arn in inputs.access().record.revoked],
+    )
     for stage in STAGES:
         if stage.kind is Kind.TERRAFORM:
-            drivers[stage.name] = TerraformStage(
-                stage,
-                terraform=terraform,
-                workspace=workspace,
-                source=assets.folder("terraform") / stage.name,
-                backend=stacks.backend(settings, stage.name),
-                variables=partial(inputs.variables, stage.name),
-                needs=[stack(need) for need in stage.needs],
-                recovery=recovery,
-            )
+            contention = record if stage.name == access.STACK else Contention()
+            drivers[stage.name] = make_stack(stage.name, partial(inputs.variables, stage.name), contention)
 
     def cluster() -> object:
         eks = stack("eks").outputs()
@@ -203,8 +288,38 @@ def open_platform(
                 make=makers[stage.name],
             )
     return Platform(
-        target, settings, secrets, workspace, aws, terraform, identity, owner, inputs, drivers, kubernetes
+        target,
+        settings,
+        secrets,
+        workspace,
+        aws,
+        terraform,
+        identity,
+        owner,
+        inputs,
+        drivers,
+        kubernetes,
+        make_stack,
     )
+
+
+def _entries(aws: Aws, cluster: str, arns: Collection[str]) -> Sequence[AccessEntry]:
+    """The cluster's access entries of these principals."""
+    if len(arns) > _MANY:
+        everybody = aws.access_entries(cluster) or ()
+        return [entry for entry in everybody if entry.principal_arn in set(arns)]
+    return [entry for arn in arns if (entry := aws.access_entry(cluster, arn)) is not None]
+
+
+def _turn(
+    settings: Settings, workspace: Workspace, aws: Aws, caller: str, watch: Progress, cancel: Event
+) -> AbstractContextManager[Lease]:
+    """The turn of `up` at the record of access."""
+    from cali_infra.core.lease import lease_for
+    from cali_infra.core.turns import Waiting
+
+    waiting = Waiting(cancel, partial(watch.note, stage=access.STACK))
+    return lease_for(settings, workspace, aws, operation="up", caller=caller, waiting=waiting)
 
 
 class _Imports:

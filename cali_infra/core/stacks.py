@@ -6,17 +6,20 @@ How Terraform is run is the adapter's business; what the variables are worth is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from cali_infra import files
 from cali_infra.core import tfvars
 from cali_infra.core.progress import Progress
 from cali_infra.core.stages import Stage
 from cali_infra.core.workspace import VARIABLES, Workspace
-from cali_infra.errors import OperationError
+from cali_infra.errors import OperationError, StalePlanError
 from cali_infra.plans import Action, ResourceChange, StagePlan
 
 if TYPE_CHECKING:
@@ -27,10 +30,51 @@ if TYPE_CHECKING:
     from cali_infra.core.settings import Settings
 
 LOCAL_STATE = "terraform.tfstate"
-# Where Terraform leaves a state that it could not write.
+# Import blocks of one plan; what an interrupted run left of it goes when the stack is copied anew.
+_IMPORTS = "cali_imports.tf.json"
 # Each further one means that somebody else has applied the same stack in the meantime.
 _ATTEMPTS = 3
 Variables = Callable[[], Mapping[str, object]]
+
+
+@dataclass(frozen=True)
+class Import:
+    """What exists already and is to be put under management: its address, and the provider's name for it."""
+
+    address: str
+    identifier: str
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A part of a stack: only these addresses and what they need are planned; `replace` are made anew."""
+
+    targets: tuple[str, ...]
+    replace: tuple[str, ...] = ()
+
+
+class HeldTurn(Protocol):
+    """A turn that one has, and may lose."""
+
+    def check(self) -> None:
+        """Raises LeaseLostError when it is somebody else's by now."""
+
+
+@dataclass(frozen=True)
+class Contention:
+    """How a stack is written that several operators change at the same time, each knowing but a part.
+
+    `turn` keeps the others out for as long as its block lasts; None is for who is alone, or has its turn already.
+    `imports` tells what is there already that the plan is about to make, `decided` the addresses whose deletion
+    needs no guard.
+    """
+
+    turn: Callable[[Progress, Event], AbstractContextManager[HeldTurn]] | None = None
+    imports: Callable[[], Sequence[Import]] = tuple
+    decided: Callable[[], Collection[str]] = tuple
+
+
+ALONE = Contention()
 
 
 @dataclass(frozen=True)
@@ -63,6 +107,7 @@ class TerraformStage:
         variables: Variables,
         needs: Sequence[TerraformStage],
         recovery: Recovery,
+        contention: Contention = Contention(),
     ) -> None:
         self.stage = stage
         self._terraform = terraform
@@ -72,7 +117,9 @@ class TerraformStage:
         self._variables = variables
         self._needs = tuple(needs)
         self._recovery = recovery
+        self._contention = contention
         self._snapshot: StateSnapshot | None = None
+        self._planned_on: tuple[str, int] | None = None
 
     @property
     def folder(self) -> Path:
@@ -118,11 +165,12 @@ class TerraformStage:
         rendered = tfvars.render(self.folder, self._variables())
         return hashlib.sha256(tfvars.encode(rendered)).hexdigest()
 
-    def plan(self, watch: Progress, cancel: Event) -> StackPlan:
+    def plan(self, watch: Progress, cancel: Event, scope: Scope | None = None) -> StackPlan:
         """Render the variables, look after what an interrupted run left behind, plan into a private file.
 
         The variables may be made from the stack's own outputs (who has access): a plan that was made on a newer
-        state than they would undo what somebody else has just applied, so it is made again.
+        state than they would undo what somebody else has just applied, so it is made again. With a `scope` only
+        that part is planned.
         """
         for _ in range(_ATTEMPTS):
             self._render()
@@ -130,9 +178,11 @@ class TerraformStage:
                 self._snapshot = None
                 self._render()
             read = self.snapshot
-            plan = self._make_plan(watch, cancel, destroy=False)
+            with self._imports():
+                plan = self._make_plan(watch, cancel, destroy=False, scope=scope)
             self._snapshot = self._terraform.state(self.folder)
-            if (self._snapshot.lineage, self._snapshot.serial) == (read.lineage, read.serial):
+            self._planned_on = _version(self._snapshot)
+            if self._planned_on == _version(read):
                 return plan
             watch.note("somebody else has just applied this stack: planning again", stage=self.stage.name)
         raise OperationError(
@@ -141,11 +191,40 @@ class TerraformStage:
         )
 
     def apply(self, plan: StagePlan, watch: Progress, cancel: Event) -> None:
+        """Do what the plan says, alone with the state.
+
+        Raises StalePlanError when the state has moved on and what is to be done now was not approved.
+        """
+        if self._contention.turn is None:
+            self._apply(watch, cancel)
+            return
+        with self._contention.turn(watch, cancel) as turn:
+            if self._still_fits(plan, watch, cancel):
+                turn.check()
+                self._apply(watch, cancel)
+
+    def _apply(self, watch: Progress, cancel: Event) -> None:
         try:
             self._terraform.apply(self.folder, self._plan_file, watch=self._listener(watch), cancel=cancel)
         finally:
             self.discard()
             self._snapshot = None
+
+    def _still_fits(self, plan: StagePlan, watch: Progress, cancel: Event) -> bool:
+        """Plan again where the state has moved on since; False when nothing is left to do."""
+        if self._planned_on == _version(self._terraform.state(self.folder)):
+            return True
+        watch.note("somebody else has applied this stack since: planning again", stage=self.stage.name)
+        self._snapshot = None
+        fresh = self.plan(watch, cancel)
+        approved = {(change.address, change.action) for change in plan.changes}
+        strange = [c.address for c in fresh.changes if (c.address, c.action) not in approved]
+        if strange:
+            raise StalePlanError(
+                f"{self.stage.name}: the state has moved on, and now {', '.join(strange)} would change as well",
+                remedy="run the command again: it shows what is to be done now",
+            )
+        return not fresh.empty
 
     def discard(self) -> None:
         self._plan_file.unlink(missing_ok=True)
@@ -168,6 +247,7 @@ class TerraformStage:
             self._render()
             try:
                 self._make_plan(watch, cancel, destroy=True)
+                self._planned_on = _version(self._terraform.state(self.folder))
                 self.apply(StagePlan(self.stage.name), watch, cancel)
             finally:
                 # Terraform writes a plan file also where planning fails.
@@ -178,14 +258,36 @@ class TerraformStage:
     def _render(self) -> None:
         tfvars.write(self.folder / VARIABLES, tfvars.render(self.folder, self._variables()))
 
-    def _make_plan(self, watch: Progress, cancel: Event, *, destroy: bool) -> StackPlan:
+    @contextmanager
+    def _imports(self) -> Iterator[None]:
+        """The import blocks, in the folder for as long as a plan is made: it carries them from then on."""
+        found = self._contention.imports()
+        path = self.folder / _IMPORTS
+        if found:
+            blocks = [{"to": one.address, "id": one.identifier} for one in found]
+            files.write_private(path, json.dumps({"import": blocks}, indent=2).encode())
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _make_plan(
+        self, watch: Progress, cancel: Event, *, destroy: bool, scope: Scope | None = None
+    ) -> StackPlan:
         outcome = self._terraform.plan(
-            self.folder, out=self._plan_file, destroy=destroy, watch=self._listener(watch), cancel=cancel
+            self.folder,
+            out=self._plan_file,
+            destroy=destroy,
+            targets=scope.targets if scope else (),
+            replace=scope.replace if scope else (),
+            watch=self._listener(watch),
+            cancel=cancel,
         )
         plan = StackPlan(
             self.stage.name,
             outcome.changes,
             (*outcome.bookkeeping, *(str(warning) for warning in outcome.warnings)),
+            decided=frozenset(self._contention.decided()),
             outputs_changed=outcome.outputs_changed,
             bookkeeping=outcome.bookkeeping,
         )
@@ -215,6 +317,10 @@ class TerraformStage:
                     pass
 
         return listen
+
+
+def _version(state: StateSnapshot) -> tuple[str, int]:
+    return state.lineage, state.serial
 
 
 def state_key(settings: Settings, stack: str) -> str:

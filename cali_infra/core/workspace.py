@@ -51,6 +51,11 @@ class Workspace:
         return self.path / "k8s"
 
     @property
+    def handover(self) -> Path:
+        """Passwords of teammates' own, until somebody has handed them over."""
+        return self.path / "handover"
+
+    @property
     def plans(self) -> Path:
         """Where plan files live for as long as they are needed."""
         return self.path / "plans"

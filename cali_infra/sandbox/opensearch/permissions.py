@@ -72,6 +72,12 @@ STATIC_ROLES: Mapping[str, Obj] = {
         ["logstash-*", "*beat*"],
         ["crud", "create_index"],
     ),
+    # What Dashboards keeps of a person lies in indices of its own.
+    "opensearch_dashboards_user": _role(
+        ["cluster_composite_ops"],
+        [".kibana", ".kibana_*", ".opensearch_dashboards", ".opensearch_dashboards_*"],
+        ["read", "delete", "manage", "index"],
+    ),
     "own_index": _role(["cluster_composite_ops"], ["${user_name}"], ["indices_all"]),
 }
 
