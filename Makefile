@@ -14,7 +14,7 @@ WITH_MIRROR    = if [ -n "$$($(PYTHON) scripts/terraform_mirror.py --config $(MI
 # Two at a time, a file after the other: the sandbox's tests wait for Terraform most of the time.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: sandbox test unit lint bench clean
+.PHONY: sandbox test unit faults lint bench clean
 
 sandbox: $(READY)
 	test -f cali.yaml -a -f secrets.yaml || $(BIN)/cali init --yes
@@ -26,6 +26,9 @@ test: lint
 
 unit: $(READY)
 	$(PYTEST) tests/unit
+
+faults: $(READY)
+	$(BIN)/python -m pytest -m faults
 
 lint: $(READY)
 	$(BIN)/ruff check .

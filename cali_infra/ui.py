@@ -229,10 +229,18 @@ class UI:
         text = json.dumps(self._clean_document(document), indent=2, ensure_ascii=not _is_utf(self._stdout))
         self._write(self._stdout, text + "\n")
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
-        """A table of data: drawn in a terminal, plain aligned columns anywhere else."""
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[object]],
+        *,
+        title: str = "",
+        as_data: bool = True,
+    ) -> None:
+        """A table: drawn in a terminal, plain aligned columns anywhere else; of messages, unless `as_data`."""
         head, *cleaned = [[self._clean(cell) for cell in row] for row in (columns, *rows)]
-        name, stream = ("stderr", self._stderr) if self.json_output else ("stdout", self._stdout)
+        to_stdout = as_data and not self.json_output
+        name, stream = ("stdout", self._stdout) if to_stdout else ("stderr", self._stderr)
         if not self._is_terminal(stream):
             above = f"{self._clean(title)}\n" if title else ""
             self._write(stream, above + _aligned([head, *cleaned]))

@@ -1,8 +1,8 @@
 """The command `cali`: global options, the commands, and the one place where an error becomes an exit code.
 
-Each command is a function of its own name in `cli/NAME.py`; a family of commands (`state`, `sandbox`) is a
-Typer application called `app` there. Such a file is imported when its command runs, and imports heavy
-packages inside its functions only: `cali --help` is what people type most.
+Each command is a function of its own name in `cli/NAME.py` (with `_` for `-`); a family of commands (`state`,
+`sandbox`) is a Typer application called `app` there. Such a file is imported when its command runs, and imports
+heavy packages inside its functions only: `cali --help` is what people type most.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ COMMANDS = {
     "down": "Delete everything that this environment is made of, after naming it.",
     "status": "Show stages, versions, nodes, endpoints, who has access, and when it last changed.",
     "kubeconfig": "Write a context for kubectl into your kubeconfig; needs cali.yaml and AWS credentials alone.",
+    "grant-access": "Let a teammate into the cluster, change how far, or give an end to it.",
+    "revoke-access": "Take somebody's access away, or everybody's whose time is over.",
+    "list-access": "Show who has access by the record, the cluster and the local file, and what does not fit.",
     "token": "Print a bearer for the cluster's API as an ExecCredential, for kubectl and the like.",
     "state": "Where Terraform's state is kept.",
     "sandbox": "The local stand-ins, for a rehearsal.",
@@ -86,7 +89,8 @@ class Commands(TyperGroup):
 
 def load(name: str) -> Any:
     """The command itself, imported now."""
-    module = import_module(f"cali_infra.cli.{name}")
+    python_name = name.replace("-", "_")
+    module = import_module(f"cali_infra.cli.{python_name}")
     command: Any
     if family := getattr(module, "app", None):
         command = typer.main.get_group(family)
@@ -94,7 +98,7 @@ def load(name: str) -> Any:
         command.no_args_is_help = False
     else:
         alone = typer.Typer(add_completion=False)
-        alone.command(name)(getattr(module, name))
+        alone.command(name)(getattr(module, python_name))
         command = typer.main.get_command(alone)
     command.name = name
     return command

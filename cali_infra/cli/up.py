@@ -63,6 +63,18 @@ def up(
         for warning in warnings:
             ui.warn(warning)
 
+    def forget_search_users(platform: Platform) -> None:
+        """Whose access is over or was taken away keeps no user of the domain."""
+        if not any(stage.name == "access" for stage in chosen):
+            return
+        try:
+            gone = platform.inputs.record().revoked
+            users = platform.search_users() if gone else None
+            for name in users.revoke(gone) if users else ():
+                ui.info(f"OpenSearch user {name}: deleted, its principal has no access any more")
+        except CaliError as error:
+            ui.warn(f"users of the domain whose access is over may still be there: {error.message}")
+
     with running.running(options, force_conflicts=force_conflicts) as run:
         platform = run.platform
         check_up(platform, chosen)
@@ -83,6 +95,7 @@ def up(
         if options.json_output:
             ui.json(run_document(report, platform.settings.environment))
         warn_of_access(platform)
+        forget_search_users(platform)
         changed = (
             "everything is as it should be" if report.changed else "no changes: everything is up to date"
         )

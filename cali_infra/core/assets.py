@@ -1,4 +1,4 @@
-"""Where the stacks and the manifests lie that came with this cali: inside the wheel, or in the checkout."""
+"""Where the stacks, manifests and guides lie that came with cali: inside the wheel, or in the checkout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cali_infra.errors import PreconditionError
 
 
 def folder(name: str) -> Path:
-    """The folder `terraform` or `k8s` of this installation; it is only ever read.
+    """The folder `terraform`, `k8s` or `docs` of this installation; it is only ever read.
 
     Raises PreconditionError when the installation is incomplete.
     """
