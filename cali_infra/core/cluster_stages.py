@@ -64,6 +64,9 @@ class ClusterStage:
     def exists(self) -> bool:
         return not self._unbuilt() and self._current().exists()
 
+    def complete(self) -> bool:
+        return self.exists()
+
     def missing(self) -> tuple[str, ...]:
         unbuilt = self._unbuilt()
         if unbuilt:

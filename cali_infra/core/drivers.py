@@ -10,17 +10,23 @@ from threading import Event
 from typing import Protocol
 
 from cali_infra.core.progress import Progress
+from cali_infra.core.stages import Stage
 from cali_infra.plans import ResourceChange, StagePlan
 
 
 class StageDriver(Protocol):
     """One stage's work. Calls for one stage come one after the other, for several at the same time."""
 
+    stage: Stage
+
     def open(self, cancel: Event) -> None:
         """Get ready to be asked: copy, initialise, read the state. Called once, first."""
 
     def exists(self) -> bool:
         """Whether the stage was ever applied here."""
+
+    def complete(self) -> bool:
+        """Whether it was applied to its end at least once, so that what needs it can go on."""
 
     def missing(self) -> tuple[str, ...]:
         """The stages whose outputs it needs and which were never applied."""

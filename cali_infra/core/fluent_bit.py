@@ -86,7 +86,7 @@ def objects(
         index_prefix=settings.logging.index_prefix,
         user=WRITER,
         password=secrets.opensearch.writer_password,
-        revision_key=secrets.opensearch.master_password,
+        revision_key=secrets.hashing_key,
     )
     return build(fluent_bit, source=assets.folder("k8s") / "fluent-bit", folder=folder, render=render)
 

@@ -31,6 +31,8 @@ _WRITTEN_OUT = frozenset(
         *("network.cidr", "eks.version", "search.engine_version", "search.master_username"),
         *("state.backend", "autoscaler.chart_version", "logging.index_prefix"),
         *("services.airflow", "services.milvus", "services.grafana"),
+        *("airflow.chart_version", "airflow.version", "milvus.chart_version", "milvus.version"),
+        *("grafana.chart_version", "grafana.version", "grafana.plugin_version"),
     }
 )
 # They mean nothing in YAML, a URL, a shell or an .env file.
@@ -176,6 +178,9 @@ def secrets_text(answers: Answers, random: Random) -> str:
             continue
         lines += ["", f"# {info.description}", f"{name}:"]
         for key, entry in section.model_fields.items():
+            if not entry.is_required():
+                lines += [f"  # {entry.description}", f"  # {key}: {json.dumps((entry.examples or [''])[0])}"]
+                continue
             value = special.get(f"{name}.{key}", lambda: password(random))()
             lines += [f"  # {entry.description}", f"  {key}: {json.dumps(value)}"]
     lines += ["", "# Where Airflow's DAGs are; without a URL Airflow runs with GitSync off", "gitsync:"]
@@ -195,6 +200,8 @@ def secrets_text(answers: Answers, random: Random) -> str:
                 "  #   ...",
                 "  #   -----END OPENSSH PRIVATE KEY-----",
             ]
+    hash_key = secrets.Secrets.model_fields["hash_key"]
+    lines += ["", f"# {hash_key.description}", f"hash_key: {plain(64)}"]
     return "\n".join([*lines, ""])
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from cali_infra.core import exec_credential
+from cali_infra.core import exec_credential, service_pods, service_secrets
 from cali_infra.core.access import STACK, Entry, Merge, Record, from_output, merge, timestamp
+from cali_infra.core.index import READER
+from cali_infra.core.secrets import ssh_host
 
 if TYPE_CHECKING:
     from cali_infra.core.secrets import Principal, Secrets
@@ -39,6 +41,7 @@ class Inputs:
             "search": self._search,
             "access": self._access,
             "autoscaler": self._autoscaler,
+            "services": self._services,
         }
         return {**self._common(), **specific[stack]()}
 
@@ -129,14 +132,88 @@ class Inputs:
         }
 
     def _autoscaler(self) -> dict[str, object]:
-        s, eks = self.settings, self.outputs("eks")
-        command, arguments = exec_credential.words(s.cluster_name, s.region, s.profile)
+        s = self.settings
         return {
-            **_pick(eks, "cluster_endpoint", "cluster_ca", "cluster_version"),
+            **_pick(self.outputs("eks"), "cluster_endpoint", "cluster_ca", "cluster_version"),
             "chart_version": s.autoscaler.chart_version,
             "image_tag": s.autoscaler_image_tag,
-            "kube_exec": {"command": command, "args": arguments, "env": {}},
+            "kube_exec": self._kube_exec(),
         }
+
+    def _services(self) -> dict[str, object]:
+        s, on = self.settings, self.settings.services
+        search = self.outputs("search")
+        given = {
+            **_pick(self.outputs("eks"), "cluster_endpoint", "cluster_ca"),
+            **_pick(search, "opensearch_endpoint"),
+            "kube_exec": self._kube_exec(),
+            "pods": service_pods.variable(self.pods()),
+            "airflow": self._airflow() if on.airflow else None,
+            "milvus": self._milvus() if on.milvus else None,
+            "grafana": self._grafana() if on.grafana else None,
+        }
+        if "opensearch_endpoint" in search:
+            endpoint = str(search["opensearch_endpoint"])
+            given["revisions"] = service_secrets.revisions(s, self.secrets, endpoint)
+        return given
+
+    def pods(self) -> tuple[service_pods.Pod, ...]:
+        """The pods of the services that are on."""
+        return service_pods.wanted(
+            self.settings,
+            bundled_database=self.secrets.airflow.database_url is None,
+            git_sync=self.secrets.gitsync.url is not None,
+        )
+
+    def _airflow(self) -> dict[str, object]:
+        airflow, gitsync = self.settings.airflow, self.secrets.gitsync
+        git: dict[str, object] | None = None
+        if gitsync.url:
+            over_ssh = ssh_host(gitsync.url) is not None
+            git = {
+                "url": gitsync.url,
+                "branch": airflow.dags_branch,
+                "path": airflow.dags_path,
+                "seconds": airflow.sync_seconds,
+                "auth": "ssh" if over_ssh else "token" if gitsync.token else "none",
+                "known_hosts": (gitsync.known_hosts or "") if over_ssh else "",
+            }
+        return {
+            "chart_version": airflow.chart_version,
+            "version": airflow.version,
+            "bundled_database": self.secrets.airflow.database_url is None,
+            "database_gib": airflow.database_gib,
+            "git": git,
+        }
+
+    def _milvus(self) -> dict[str, object]:
+        milvus = self.settings.milvus
+        return {
+            "chart_version": milvus.chart_version,
+            "version": milvus.version,
+            "mode": milvus.mode,
+            "bucket": milvus.bucket if milvus.mode == "cluster" else None,
+            "volume_gib": milvus.volume_gib,
+            "object_store_gib": milvus.object_store_gib,
+        }
+
+    def _grafana(self) -> dict[str, object]:
+        s, grafana = self.settings, self.settings.grafana
+        return {
+            "chart_version": grafana.chart_version,
+            "version": grafana.version,
+            "plugin_version": grafana.plugin_version,
+            "volume_gib": grafana.volume_gib,
+            "index": f"{s.logging.index_prefix}-*",
+            "user": READER,
+            # The data source takes a version of three numbers only.
+            "engine_version": f"{s.search.engine_version.removeprefix('OpenSearch_')}.0",
+        }
+
+    def _kube_exec(self) -> dict[str, object]:
+        s = self.settings
+        command, arguments = exec_credential.words(s.cluster_name, s.region, s.profile)
+        return {"command": command, "args": arguments, "env": {}}
 
 
 def _pick(outputs: Mapping[str, Any], *names: str) -> dict[str, object]:

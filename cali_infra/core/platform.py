@@ -193,7 +193,7 @@ def open_platform(
             source=assets.folder("terraform") / name,
             backend=stacks.backend(settings, name),
             variables=variables,
-            needs=[stack(need) for need in stage.needs],
+            needs=[drivers[need] for need in stage.needs],
             recovery=recovery,
             contention=contention,
         )
@@ -201,22 +201,6 @@ def open_platform(
     inputs = Inputs(
         settings, secrets, identity.account, identity.arn, now, lambda name: stack(name).outputs()
     )
-    recovery = Recovery(terraform, partial(health.inspect, aws), clock)
-    record = Contention(
-        turn=partial(_turn, settings, workspace, aws, identity.arn),
-        imports=lambda: adoptions(
-            stack(access.STACK).snapshot,
-            inputs.access().record,
-            partial(_entries, aws, settings.cluster_name),
-            settings.cluster_name,
-        ),
-        # Whoever is on record as revoked was taken out on purpose.
-        decided=lambda: [access.instance(access.ENTRY, arn) for arn in inputs.access().record.revoked],
-    )
-    for stage in STAGES:
-        if stage.kind is Kind.TERRAFORM:
-            contention = record if stage.name == access.STACK else Contention()
-            drivers[stage.name] = make_stack(stage.name, partial(inputs.variables, stage.name), contention)
 
     def cluster() -> object:
         eks = stack("eks").outputs()
@@ -278,9 +262,25 @@ def open_platform(
         "logging": logging,
         "service-secrets": services,
     }
+    recovery = Recovery(terraform, partial(health.inspect, aws), clock)
+    record = Contention(
+        turn=partial(_turn, settings, workspace, aws, identity.arn),
+        imports=lambda: adoptions(
+            stack(access.STACK).snapshot,
+            inputs.access().record,
+            partial(_entries, aws, settings.cluster_name),
+            settings.cluster_name,
+        ),
+        # Whoever is on record as revoked was taken out on purpose.
+        decided=lambda: [access.instance(access.ENTRY, arn) for arn in inputs.access().record.revoked],
+    )
+    # In the graph's order: what a stage needs is there before it.
     for stage in STAGES:
-        if stage.kind is not Kind.TERRAFORM:
-            below = [drivers[need] for need in stage.needs]
+        below = [drivers[need] for need in stage.needs]
+        if stage.kind is Kind.TERRAFORM:
+            contention = record if stage.name == access.STACK else Contention()
+            drivers[stage.name] = make_stack(stage.name, partial(inputs.variables, stage.name), contention)
+        else:
             drivers[stage.name] = ClusterStage(
                 stage,
                 stacks=[stack(s.name) for s in closure(stage.name) if s.kind is Kind.TERRAFORM],

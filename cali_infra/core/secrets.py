@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -105,6 +106,33 @@ def _fernet_keys(value: str) -> None:
             raise ValueError("is not a Fernet key: 32 bytes in URL-safe base64, 44 characters")
 
 
+def _database_url(value: str) -> None:
+    """A PostgreSQL that both of Airflow's drivers can open by this URL."""
+    _no_control_character(value)
+    try:
+        parts = urlsplit(value)
+        whole = bool(parts.hostname and parts.username and parts.password and parts.path.strip("/"))
+        _ = parts.port
+    except ValueError:
+        whole, parts = False, urlsplit("")
+    if parts.scheme != "postgresql" or not whole or parts.fragment:
+        raise ValueError(
+            "is not postgresql://USER:PASSWORD@HOST:PORT/DATABASE; write special characters of the password as "
+            "%XX, a / as %2F, a # as %23"
+        )
+    if "$" in value:
+        raise ValueError("holds a $, in whose place Airflow would put a variable; write it as %24")
+    for name, given in parse_qsl(parts.query, keep_blank_values=True):
+        if name != "sslmode":
+            raise ValueError(f"has the parameter {name}; only sslmode means the same to both of its drivers")
+        if given not in _SSL_MODES:
+            raise ValueError(
+                f"asks for an sslmode that is none of {', '.join(_SSL_MODES)}; those that check a certificate "
+                "need a file that Airflow's image does not have"
+            )
+
+
+_SSL_MODES = ("disable", "allow", "prefer", "require")
 OpenSearchPassword = Annotated[SecretStr, _secret(check_opensearch_password)]
 _PASSWORD_EXAMPLE = "Choose-your-own-1"
 
@@ -205,8 +233,13 @@ class AirflowSecrets(Section):
         description="The password of Airflow's user admin", examples=[_PASSWORD_EXAMPLE]
     )
     database_password: Annotated[SecretStr, _secret(_at_least(8))] = Field(
-        description="The password of Airflow's database; read at its first start only",
+        description="The password of Airflow's bundled database; read at its first start only",
         examples=[_PASSWORD_EXAMPLE],
+    )
+    database_url: Annotated[SecretStr, _secret(_database_url)] | None = Field(
+        None,
+        description="A PostgreSQL outside the cluster for Airflow; empty: the bundled one",
+        examples=["postgresql://airflow:PASSWORD@db.example.com:5432/airflow?sslmode=require"],
     )
 
 
@@ -323,6 +356,16 @@ class Secrets(File):
     airflow: AirflowSecrets = Field(description="Airflow")
     milvus: MilvusSecrets = Field(description="Milvus")
     gitsync: GitSyncSecrets = Field(GitSyncSecrets(), description="Where Airflow's DAGs are")
+    hash_key: Annotated[SecretStr, _secret(_at_least(16))] | None = Field(
+        None,
+        description="Keys the hashes by which pods notice a new password; leave it as it is",
+        examples=["64 random characters"],
+    )
+
+    @property
+    def hashing_key(self) -> SecretStr:
+        """What those hashes are keyed with: never in the cluster. A file from before it has the master's."""
+        return self.hash_key or self.opensearch.master_password
 
     @field_validator("principals")
     @classmethod

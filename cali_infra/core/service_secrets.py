@@ -7,19 +7,21 @@ cluster, how it is written and what stays when a service is switched off is `man
 
 Sources of the keys: the charts' templates. Grafana 12.11.1: `_pod.tpl`. Milvus 5.0.19: `standalone-deployment.yaml`
 and the bundled MinIO's `deployment.yaml`; Milvus reads any setting from a variable of its name in capitals, without
-the dots, before the file that the chart writes (`pkg/config`: env_source.go, file_source.go). Airflow 1.20.0:
+the dots, before the file that the chart writes (`pkg/config`: env_source.go, file_source.go). Airflow 1.22.0:
 `_helpers.yaml`, `create-user-job.yaml`, `templates/secrets/`, and the bundled PostgreSQL's `statefulset.yaml`.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from cali_infra.core.index import READER
 from cali_infra.core.secrets import ssh_host
@@ -55,6 +57,11 @@ class Given:
     def on(self, service: str) -> bool:
         """Whether a service is switched on."""
         return bool(getattr(self.settings.services, service))
+
+    @property
+    def bundled_database(self) -> bool:
+        """Whether Airflow's database is the chart's own."""
+        return self.secrets.airflow.database_url is None
 
     def setting(self, path: str) -> str:
         """A key of `secrets.yaml` by its dotted path, in clear."""
@@ -93,12 +100,28 @@ class ServiceSecret:
 
 
 def _database(given: Given) -> str:
-    """SQLAlchemy's URL of Airflow's database.
+    """SQLAlchemy's URL of Airflow's database: the one that is given, or that of the bundled one.
 
-    Without `sslmode`, which the chart's own URL has: Airflow opens it with asyncpg too, which refuses that.
+    The latter without `sslmode`, which the chart's own URL has: Airflow opens it with asyncpg too, which refuses
+    that.
     """
+    if not given.bundled_database:
+        return given.setting("airflow.database_url")
     password = quote(given.setting("airflow.database_password"), safe="")
     return f"postgresql://{DATABASE_USER}:{password}@{DATABASE_HOST}:5432/{DATABASE_USER}"
+
+
+def _database_async(given: Given) -> str:
+    """The same database for asyncpg, which knows `sslmode` by the name of `ssl`."""
+    parts = urlsplit(given.setting("airflow.database_url"))
+    return urlunsplit(
+        parts._replace(scheme="postgresql+asyncpg", query=parts.query.replace("sslmode=", "ssl="))
+    )
+
+
+def _names_sslmode(given: Given) -> bool:
+    # Airflow makes the URL for asyncpg out of the other one by itself where nothing has to be translated.
+    return not given.bundled_database and "sslmode=" in urlsplit(given.setting("airflow.database_url")).query
 
 
 def _opensearch(given: Given) -> str:
@@ -163,6 +186,7 @@ SECRETS: tuple[ServiceSecret, ...] = (
             # The superuser's, which the chart asks for as long as `postgresql.auth.enablePostgresUser` is true.
             Key("postgres-password", "airflow.database_password"),
         ),
+        wanted=lambda given: given.bundled_database,
     ),
     ServiceSecret(
         "airflow",
@@ -189,6 +213,12 @@ SECRETS: tuple[ServiceSecret, ...] = (
                 "milvus.root_password",
                 _milvus,
                 wanted=lambda given: given.on("milvus"),
+            ),
+            Key(
+                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC",
+                "airflow.database_url",
+                _database_async,
+                wanted=_names_sslmode,
             ),
         ),
     ),
@@ -222,12 +252,13 @@ SECRETS: tuple[ServiceSecret, ...] = (
             Key("accesskey", "milvus.minio_access_key", env="MINIO_ACCESS_KEY_ID"),
             Key("secretkey", "milvus.minio_secret_key", env="MINIO_SECRET_ACCESS_KEY"),
         ),
+        wanted=lambda given: given.settings.milvus.mode == "standalone",
     ),
     ServiceSecret(
         "milvus",
         "milvus-root",
         # Asked for only with `common.security.authorizationEnabled` in `extraConfigFiles`.
-        ("standalone.extraEnv",),
+        ("standalone.extraEnv", "mixCoordinator.extraEnv"),
         (Key("password", "milvus.root_password", env="COMMON_SECURITY_DEFAULTROOTPASSWORD"),),
     ),
     ServiceSecret(
@@ -258,6 +289,22 @@ def objects(settings: Settings, secrets: Secrets, endpoint: str) -> list[Object]
         *(_namespace(service) for service in SERVICES if given.on(service)),
         *(_secret(one, given) for one in SECRETS if given.on(one.service) and one.wanted(given)),
     ]
+
+
+def revisions(settings: Settings, secrets: Secrets, endpoint: str) -> dict[str, str]:
+    """A keyed hash of what each Secret holds, by the Secret's name; 16 hexadecimal digits.
+
+    A pod that carries it starts anew when its Secret has changed, and no other does. A plain digest, where every
+    reader of pods sees it, could be guessed at. `endpoint` is the domain's `host` or `host:port`.
+    """
+    key = secrets.hashing_key.get_secret_value().encode()
+    return {
+        obj["metadata"]["name"]: hmac.new(
+            key, json.dumps(obj["data"], sort_keys=True).encode(), hashlib.sha256
+        ).hexdigest()[:16]
+        for obj in objects(settings, secrets, endpoint)
+        if obj["kind"] == "Secret"
+    }
 
 
 def _namespace(service: str) -> Object:

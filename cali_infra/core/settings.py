@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from cali_infra.core import settings_files
+from cali_infra.core import service_pods, settings_files
 from cali_infra.core.settings_files import File, Section
 from cali_infra.errors import PreconditionError, SettingsError, SettingsProblem
 
@@ -66,6 +66,21 @@ def _no_prefix(value: str) -> str:
     raise _PlainAddressError(f"{value!r} lacks its prefix; one single address is {value}/32")
 
 
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.split(r"[-+]", version)[0].split("."))
+
+
+def _between(first: str, end: str, why: str) -> AfterValidator:
+    """A version from `first` on and before `end`; outside it would not go with `why`."""
+
+    def check(value: str) -> str:
+        if not _numbers(first) <= _numbers(value) < _numbers(end):
+            raise ValueError(f"{value} does not go with {why}: it takes {first} or newer, below {end}")
+        return value
+
+    return AfterValidator(check)
+
+
 Cidr = Annotated[str, AfterValidator(_network)]
 Region = Annotated[
     str,
@@ -87,6 +102,17 @@ InstanceType = Annotated[
     str,
     AfterValidator(_shape(r"[a-z0-9-]+\.[a-z0-9-]+", "the name of an EC2 instance type, such as m6i.xlarge")),
 ]
+# A part of a processor that Kubernetes can count, and memory in its binary units.
+Cpu = Annotated[str, AfterValidator(_shape(r"[1-9]\d{0,4}m|[1-9]\d{0,2}", "processors, such as 500m or 2"))]
+Memory = Annotated[
+    str, AfterValidator(_shape(r"[1-9]\d{0,6}(Mi|Gi)", "memory with its unit, such as 512Mi or 2Gi"))
+]
+_BUCKET = AfterValidator(
+    _shape(
+        r"(?!\d+\.\d+\.\d+\.\d+$)(?!xn--)[a-z0-9](?!.*\.\.)[a-z0-9.-]{1,61}[a-z0-9]",
+        "a bucket's name: 3 to 63 lower-case letters, digits, dots and hyphens",
+    )
+)
 LogType = Literal["api", "audit", "authenticator", "controllerManager", "scheduler"]
 
 
@@ -112,19 +138,7 @@ class State(Section):
         description="The KMS key that encrypts the state; empty: the bucket's own encryption",
         examples=["alias/terraform-state"],
     )
-    bucket: Annotated[
-        str | None,
-        AfterValidator(
-            lambda value: (
-                value
-                if value is None
-                else _shape(
-                    r"(?!\d+\.\d+\.\d+\.\d+$)(?!xn--)[a-z0-9](?!.*\.\.)[a-z0-9.-]{1,61}[a-z0-9]",
-                    "a bucket's name: 3 to 63 lower-case letters, digits, dots and hyphens",
-                )(value)
-            )
-        ),
-    ] = Field(
+    bucket: Annotated[str, _BUCKET] | None = Field(
         None, description="The bucket's name; needed when backend is s3", examples=["acme-terraform-state"]
     )
 
@@ -311,8 +325,124 @@ class Services(Section):
     """Which services are on."""
 
     airflow: bool = Field(True, description="Airflow with GitSync", examples=[True])
-    milvus: bool = Field(True, description="Milvus, standalone", examples=[True])
+    milvus: bool = Field(True, description="Milvus, the vector database", examples=[True])
     grafana: bool = Field(True, description="Grafana with the OpenSearch data source", examples=[True])
+
+
+class Size(Section):
+    """What one pod of a service asks for; its memory is also its limit."""
+
+    cpu: Cpu = Field(description="Processors, or thousandths of one", examples=["500m"])
+    memory: Memory = Field(description="Memory, which is also the limit", examples=["2Gi"])
+
+
+def _sizes_of(service: str) -> AfterValidator:
+    known = service_pods.names(service)
+
+    def check(value: dict[str, Size]) -> dict[str, Size]:
+        for name in value:
+            if name not in known:
+                raise ValueError(f"{name!r} is no pod of {service}; there are {', '.join(known)}")
+        return value
+
+    return AfterValidator(check)
+
+
+class Airflow(Section):
+    """Airflow's Helm release."""
+
+    chart_version: Annotated[Version, _between("1.20.0", "2.0.0", "the values that cali sets")] = Field(
+        "1.22.0", description="Version of the chart", examples=["1.22.0"]
+    )
+    version: Annotated[Version, _between("3.1.0", "4.0.0", "what the chart can run")] = Field(
+        "3.2.2", description="Version of Airflow, which is its image's tag", examples=["3.2.2"]
+    )
+    dags_branch: Annotated[
+        str, AfterValidator(_shape(r"(?!-)[\w./-]+(?<![./])", "the name of a branch or a tag"))
+    ] = Field("main", description="Branch or tag of the repository with the DAGs", examples=["main"])
+    dags_path: Annotated[
+        str,
+        AfterValidator(
+            _shape(
+                r"(?!/)(?!.*(^|/)\.\.?(/|$))[\w./ -]*(?<!/)",
+                "a folder inside the repository, such as airflow/dags",
+            )
+        ),
+    ] = Field(
+        "", description="Folder of the DAGs in that repository; empty: its root", examples=["airflow/dags"]
+    )
+    sync_seconds: Annotated[int, Field(ge=5, le=3600)] = Field(
+        60, description="Seconds between two looks at that repository", examples=[60]
+    )
+    database_gib: Annotated[int, Field(ge=1, le=16384)] = Field(
+        20, description="Volume of the database inside the cluster, in GiB; it can only grow", examples=[20]
+    )
+    sizes: Annotated[dict[str, Size], _sizes_of("airflow")] = Field(
+        {},
+        description="Pods that ask for another size than cali's own",
+        examples=[{"scheduler": {"cpu": "1", "memory": "2Gi"}}],
+    )
+
+
+class Milvus(Section):
+    """Milvus' Helm release."""
+
+    chart_version: Annotated[Version, _between("5.0.0", "6.0.0", "the values that cali sets")] = Field(
+        "5.0.19", description="Version of the chart", examples=["5.0.19"]
+    )
+    version: Annotated[Version, _between("2.6.0", "3.0.0", "what the chart can run")] = Field(
+        "2.6.15", description="Version of Milvus, which is its image's tag without the v", examples=["2.6.15"]
+    )
+    mode: Literal["standalone", "cluster"] = Field(
+        "standalone",
+        description="standalone: one pod, its data on volumes; cluster: pods by task, the data in S3",
+        examples=["standalone"],
+    )
+    bucket: Annotated[str, _BUCKET] | None = Field(
+        None,
+        description="Bucket that exists and holds the data; needed when mode is cluster",
+        examples=["acme-milvus"],
+    )
+    volume_gib: Annotated[int, Field(ge=1, le=16384)] = Field(
+        50, description="Milvus' own volume in standalone mode, in GiB; it can only grow", examples=[50]
+    )
+    object_store_gib: Annotated[int, Field(ge=1, le=16384)] = Field(
+        100, description="Volume of the object store in standalone mode, in GiB", examples=[100]
+    )
+    sizes: Annotated[dict[str, Size], _sizes_of("milvus")] = Field(
+        {},
+        description="Pods that ask for another size than cali's own",
+        examples=[{"standalone": {"cpu": "2", "memory": "12Gi"}}],
+    )
+
+    @field_validator("bucket")
+    @classmethod
+    def _needed_for_a_cluster(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("mode") == "cluster":
+            raise ValueError("is missing, and mode cluster keeps its data there")
+        return value
+
+
+class Grafana(Section):
+    """Grafana's Helm release."""
+
+    chart_version: Annotated[Version, _between("12.0.0", "13.0.0", "the values that cali sets")] = Field(
+        "12.11.1", description="Version of the chart", examples=["12.11.1"]
+    )
+    version: Annotated[Version, _between("12.0.0", "14.0.0", "what the chart can run")] = Field(
+        "13.2.0", description="Version of Grafana, which is its image's tag", examples=["13.2.0"]
+    )
+    plugin_version: Annotated[Version, _between("2.20.0", "3.0.0", "the data source that cali describes")] = (
+        Field("2.34.2", description="Version of the OpenSearch data source", examples=["2.34.2"])
+    )
+    volume_gib: Annotated[int, Field(ge=1, le=16384)] = Field(
+        10, description="Grafana's volume, in GiB; it can only grow", examples=[10]
+    )
+    sizes: Annotated[dict[str, Size], _sizes_of("grafana")] = Field(
+        {},
+        description="Pods that ask for another size than cali's own",
+        examples=[{"grafana": {"cpu": "500m", "memory": "2Gi"}}],
+    )
 
 
 class Settings(File):
@@ -359,6 +489,9 @@ class Settings(File):
     autoscaler: Autoscaler = Field(Autoscaler(), description="The Cluster Autoscaler")
     logging: Logging = Field(Logging(), description="Where log records go and how long they stay")
     services: Services = Field(Services(), description="Which services are on")
+    airflow: Airflow = Field(Airflow(), description="Airflow")
+    milvus: Milvus = Field(Milvus(), description="Milvus")
+    grafana: Grafana = Field(Grafana(), description="Grafana")
 
     @property
     def cluster_name(self) -> str:
@@ -418,7 +551,7 @@ class Settings(File):
         if value.image_tag is None and eks is None:
             return value
         app = (value.image_tag or f"v{eks.version}.0") if eks is not None else str(value.image_tag)
-        chart = tuple(int(part) for part in re.split(r"[-+]", value.chart_version)[0].split("."))
+        chart = _numbers(value.chart_version)
         if int(app.split(".")[1]) >= 32 and chart < _FIRST_CHART_FOR_APP_1_32:
             raise ValueError(
                 f"chart {value.chart_version} with app {app} would run and never scale; "

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cali_infra.adapters.terraform import Terraform
     from cali_infra.adapters.terraform_events import Event as TerraformEvent
     from cali_infra.adapters.terraform_state import StateSnapshot
+    from cali_infra.core.drivers import StageDriver
     from cali_infra.core.recovery import Recovery
     from cali_infra.core.settings import Settings
 
@@ -93,7 +94,7 @@ class StackPlan(StagePlan):
 class TerraformStage:
     """The driver of one stack.
 
-    `needs` are the stacks whose outputs its variables are made from.
+    `needs` are the stages that have to stand before it.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class TerraformStage:
         source: Path,
         backend: Mapping[str, object],
         variables: Variables,
-        needs: Sequence[TerraformStage],
+        needs: Sequence[StageDriver],
         recovery: Recovery,
         contention: Contention = Contention(),
     ) -> None:

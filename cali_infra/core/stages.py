@@ -42,6 +42,12 @@ STAGES: tuple[Stage, ...] = (
     Stage("index", Kind.INDEX, ("search",), "index template, retention policy, writer and reader"),
     Stage("logging", Kind.MANIFESTS, ("storage", "index", "access"), "Fluent Bit on every node"),
     Stage("service-secrets", Kind.MANIFESTS, ("access", "index"), "the services' namespaces and Secrets"),
+    Stage(
+        "services",
+        Kind.TERRAFORM,
+        ("storage", "autoscaler", "service-secrets"),
+        "Airflow, Milvus and Grafana as Helm releases",
+    ),
 )
 
 BY_NAME = {stage.name: stage for stage in STAGES}

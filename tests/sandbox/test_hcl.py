@@ -20,7 +20,7 @@ pytestmark = pytest.mark.sandbox
 ROOT = Path(__file__).parents[2]
 TERRAFORM = ROOT / "terraform"
 PLANS = Path(__file__).parent / "hcl"
-STACKS = ("network", "eks", "search", "access", "autoscaler")
+STACKS = ("network", "eks", "search", "access", "autoscaler", "services")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -63,8 +63,8 @@ def folder(terraform: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable
     def copy(stack: str) -> Path:
         if stack not in copies:
             target = tmp_path_factory.mktemp(stack)
-            for file in (*(TERRAFORM / stack).glob("*.tf"), PLANS / f"{stack}.tftest.hcl"):
-                shutil.copy(file, target)
+            shutil.copytree(TERRAFORM / stack, target, dirs_exist_ok=True)
+            shutil.copy(PLANS / f"{stack}.tftest.hcl", target)
             done = terraform(target, "init", "-backend=false", "-input=false", "-no-color")
             assert done.returncode == 0, done.stdout + done.stderr
             copies[stack] = target
