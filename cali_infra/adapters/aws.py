@@ -100,6 +100,25 @@ class ClusterVersion:
 
 
 @dataclass(frozen=True)
+class InstanceType:
+    """An EC2 instance type: virtual processors, memory in MiB, and the network addresses that it can have."""
+
+    name: str
+    cpus: int
+    memory: int
+    interfaces: int
+    addresses_per_interface: int
+
+
+@dataclass(frozen=True)
+class BucketDescription:
+    """A bucket of this caller's; `region` is empty where S3 does not say."""
+
+    name: str
+    region: str
+
+
+@dataclass(frozen=True)
 class Token:
     """A bearer for a cluster and the moment at which it ends."""
 
@@ -242,6 +261,20 @@ class Aws:
         }
         return frozenset(
             i for i in instances if states.get(i, "terminated") in ("terminated", "shutting-down")
+        )
+
+    def instance_types(self, names: Collection[str]) -> tuple[InstanceType, ...]:
+        """These instance types. Raises AwsError with the code InvalidInstanceType for one that is not there."""
+        found = self._call("ec2", lambda ec2: ec2.describe_instance_types(InstanceTypes=sorted(names)))
+        return tuple(
+            InstanceType(
+                name=item["InstanceType"],
+                cpus=item["VCpuInfo"]["DefaultVCpus"],
+                memory=item["MemoryInfo"]["SizeInMiB"],
+                interfaces=item["NetworkInfo"]["MaximumNetworkInterfaces"],
+                addresses_per_interface=item["NetworkInfo"]["Ipv4AddressesPerInterface"],
+            )
+            for item in found["InstanceTypes"]
         )
 
     def volumes(self, volumes: Collection[str]) -> dict[str, str]:

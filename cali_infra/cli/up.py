@@ -77,7 +77,8 @@ def up(
 
     with running.running(options, force_conflicts=force_conflicts) as run:
         platform = run.platform
-        check_up(platform, chosen)
+        for note in check_up(platform, chosen):
+            ui.warn(note)
         with ui.tree(f"cali up · {platform.settings.cluster_name}", [s.name for s in chosen]) as tree:
             deployment = Deployment(
                 platform.drivers,

@@ -15,7 +15,7 @@ from cali_infra.core.deploy import WORKERS
 from cali_infra.core.drivers import Drivers
 from cali_infra.core.progress import Progress
 from cali_infra.core.report import Report
-from cali_infra.core.stages import STAGES, Stage, backward
+from cali_infra.core.stages import MOUNTING, STAGES, Stage, backward
 from cali_infra.errors import CaliError, RefusedError, RunInterruptedError, UsageError
 from cali_infra.plans import Action, ResourceChange, StageResult, Status
 
@@ -24,7 +24,8 @@ Contents = Mapping[str, tuple[ResourceChange, ...]]
 
 @dataclass
 class Destruction:
-    """One run of `down`. `prepare` runs once, after the approval and before the first stage goes."""
+    """One run of `down`. `prepare` runs once, after the approval: when the stages that mount volumes are gone, and
+    before any other goes. Where one of them is not gone, it does not run."""
 
     drivers: Drivers
     watch: Progress
@@ -73,11 +74,20 @@ class Destruction:
                     "not approved; nothing was deleted", remedy="run it again and answer y, or give --yes"
                 )
             self._stop()
-            self.prepare()
         results: dict[str, StageResult] = {}
+        mounting = [stage for stage in stages if stage.name in MOUNTING]
+        self._walk(mounting, stages, results)
+        released = all(results[stage.name].status is Status.DESTROYED for stage in mounting)
+        if released and any(contents.values()) and not self.cancel.is_set():
+            self.prepare()
+        self._walk([stage for stage in stages if stage not in mounting], stages, results)
+        ordered = tuple(results[stage.name] for stage in reversed(STAGES) if stage.name in results)
+        return Report(ordered, interrupted=self.cancel.is_set())
+
+    def _walk(self, group: Sequence[Stage], stages: Sequence[Stage], results: dict[str, StageResult]) -> None:
+        """Take a group of the stages away; `results` has those that went before, and gets these."""
         running: dict[Future[StageResult], str] = {}
-        sorter = backward(stages)
-        chosen = {stage.name: stage for stage in stages}
+        sorter = backward(group)
 
         def settle(result: StageResult) -> None:
             results[result.name] = result
@@ -89,7 +99,7 @@ class Destruction:
                 for name in sorter.get_ready():
                     standing = [
                         other.name
-                        for other in chosen.values()
+                        for other in stages
                         if name in other.needs and results[other.name].status is not Status.DESTROYED
                     ]
                     if self.cancel.is_set():
@@ -106,8 +116,6 @@ class Destruction:
                             # A mistake of our own: the others put down what they hold, and it is told.
                             self.cancel.set()
                         settle(future.result())
-        ordered = tuple(results[stage.name] for stage in reversed(STAGES) if stage.name in results)
-        return Report(ordered, interrupted=self.cancel.is_set())
 
     def _destroy(self, name: str) -> StageResult:
         started = self.clock()

@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import ipaddress
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
+from cali_infra.core import service_pods
 from cali_infra.core.stages import Kind, Stage
 from cali_infra.errors import AwsError, PreconditionError, SettingsError, SettingsProblem
 
 if TYPE_CHECKING:
+    from cali_infra.adapters.aws import InstanceType
     from cali_infra.core.platform import Platform
+    from cali_infra.core.secrets import Secrets
     from cali_infra.core.settings import Settings
 
 # Stages that speak to the cluster or the domain from this machine.
-_REACHED_FROM_HERE = frozenset({"autoscaler", "storage", "index", "logging"})
+_REACHED_FROM_HERE = frozenset({"autoscaler", "storage", "index", "logging", "service-secrets", "services"})
+# Stages after which pods of the services would wait for room: the nodes, and the pods themselves.
+_NEED_ROOM = frozenset({"eks", "services"})
 
 
-def check_up(platform: Platform, stages: Sequence[Stage]) -> None:
-    """What `up` needs beyond an opened platform: kubectl for manifests, and an address that is let in.
+def check_up(platform: Platform, stages: Sequence[Stage]) -> tuple[str, ...]:
+    """What `up` needs beyond an opened platform: kubectl for manifests, an address that is let in, and nodes that
+    hold the services.
 
-    Raises PreconditionError or SettingsError; nothing is touched then.
+    Returns what a person should know before it starts. Raises PreconditionError or SettingsError; nothing is
+    touched then.
     """
+    notes: list[str] = []
     if any(stage.kind is Kind.MANIFESTS for stage in stages):
         check_kubectl(platform.target.environ.get("PATH"))
     if not platform.target.rehearsal and any(stage.name in _REACHED_FROM_HERE for stage in stages):
         check_address(platform.settings, platform.aws.public_address)
+    if any(stage.name in _NEED_ROOM for stage in stages):
+        notes += check_room(platform.settings, platform.inputs.pods(), platform.aws.instance_types)
+    if any(stage.name == "services" for stage in stages):
+        notes += without_git_sync(platform.settings, platform.secrets)
+    return tuple(notes)
 
 
 def check_kubectl(path: str | None) -> None:
@@ -62,3 +75,51 @@ def check_address(settings: Settings, public_address: Callable[[], str]) -> None
                 )
             ]
         )
+
+
+def check_room(
+    settings: Settings,
+    pods: Sequence[service_pods.Pod],
+    describe: Callable[[Collection[str]], tuple[InstanceType, ...]],
+) -> tuple[str, ...]:
+    """Hold what the services' pods ask for against the node group at its largest.
+
+    `describe` asks EC2. Raises SettingsError, with the numbers, where pods would wait for ever, and for an
+    instance type that EC2 does not have; returns a note where EC2 does not tell.
+    """
+    if not pods:
+        return ()
+    try:
+        types = describe(settings.eks.instance_types)
+    except AwsError as error:
+        if error.aws_code in ("InvalidInstanceType", "InvalidParameterValue"):
+            raise SettingsError(
+                [
+                    SettingsProblem(
+                        "cali.yaml", "eks.instance_types", f"EC2 does not have them all here: {error.message}"
+                    )
+                ]
+            ) from error
+        return (f"whether the services fit the nodes could not be checked: {error.message}",)
+    found = service_pods.misfit(pods, types, settings.eks.max_nodes)
+    if found is None:
+        return ()
+    sections = " or ".join(f"{name}.sizes" for name in dict.fromkeys(pod.service for pod in pods))
+    if found.too_big:
+        key, way = "eks.instance_types", "name a bigger type"
+    else:
+        key, way = "eks.max_nodes", "let it have more nodes or bigger ones"
+    raise SettingsError(
+        [
+            SettingsProblem(
+                "cali.yaml", key, f"{found}; {way}, ask for less ({sections}), or switch a service off"
+            )
+        ]
+    )
+
+
+def without_git_sync(settings: Settings, secrets: Secrets) -> tuple[str, ...]:
+    """The word that Airflow gets no DAGs, where nobody said where they are."""
+    if not settings.services.airflow or secrets.gitsync.url:
+        return ()
+    return ("Airflow runs without GitSync: gitsync.url in secrets.yaml is empty, so it has no DAGs",)

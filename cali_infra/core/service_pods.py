@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cali_infra.adapters.aws import InstanceType
     from cali_infra.core.settings import Settings
 
 MIB_PER_GIB = 1024
@@ -123,29 +124,16 @@ class Room:
         return f"{self.cpu / 1000:g} CPU and {self.memory / MIB_PER_GIB:.1f} GiB"
 
 
-@dataclass(frozen=True)
-class InstanceType:
-    """What EC2 says of an instance type: virtual processors, memory in MiB, and network addresses for pods."""
+def allocatable(kind: InstanceType) -> Room:
+    """What the kubelet gives to pods on a node of this type.
 
-    name: str
-    cpus: int
-    memory: int
-    interfaces: int
-    addresses_per_interface: int
-
-    def allocatable(self) -> Room:
-        """What the kubelet gives to pods on such a node.
-
-        Source: the bootstrap of EKS' own node images: it keeps 6 % of the first processor, 1 % of the second,
-        0.5 % of the next two and 0.25 % of the rest, 11 MiB for each possible pod and 255 MiB, and evicts below
-        100 MiB; of the memory EC2 keeps some 7.5 %.
-        """
-        pods = self.interfaces * (self.addresses_per_interface - 1) + 2
-        limit = 110 if self.cpus < 30 else 250
-        pods = min(pods, limit)
-        reserved = sum(_share(cpu) for cpu in range(self.cpus))
-        seen = int(self.memory * 0.925)
-        return Room(self.cpus * 1000 - round(reserved), seen - (255 + 11 * pods) - 100, pods)
+    Source: the bootstrap of EKS' own node images: it keeps 6 % of the first processor, 1 % of the second, 0.5 % of
+    the next two and 0.25 % of the rest, 255 MiB and 11 MiB for each possible pod, and evicts below 100 MiB. Of the
+    memory EC2 keeps some 7.5 %.
+    """
+    pods = min(kind.interfaces * (kind.addresses_per_interface - 1) + 2, 110 if kind.cpus < 30 else 250)
+    kept = sum(_share(cpu) for cpu in range(kind.cpus))
+    return Room(kind.cpus * 1000 - round(kept), int(kind.memory * 0.925) - (255 + 11 * pods) - 100, pods)
 
 
 def _share(cpu: int) -> float:
@@ -189,8 +177,8 @@ class Misfit:
             shown = ", ".join(f"{pod.service}/{pod.name} asks for {requests(pod)}" for pod in self.too_big)
             return f"{shown}; a node of {self.instance_type} has {self.node} left for pods"
         return (
-            f"the services ask for {self.asked} together; {self.nodes} nodes of {self.instance_type} have "
-            f"{self.node} left each"
+            f"the services ask for {self.asked} together; of at most {self.nodes} x {self.instance_type} each has "
+            f"{self.node} left for pods"
         )
 
 
@@ -200,8 +188,8 @@ def misfit(pods: Sequence[Pod], types: Collection[InstanceType], nodes: int) -> 
     Where a node group may have several types, the smallest counts: nobody knows which one EC2 gives. The pods are
     packed as a scheduler could, the biggest first; a pod that is placed is never moved.
     """
-    smallest = min(types, key=lambda one: (one.allocatable().memory, one.allocatable().cpu))
-    node = smallest.allocatable() - _ON_EVERY_NODE
+    smallest = min(types, key=lambda one: (allocatable(one).memory, allocatable(one).cpu))
+    node = allocatable(smallest) - _ON_EVERY_NODE
     each = [(pod, requests(pod)) for pod in pods for _ in range(pod.replicas)]
     too_big = tuple(dict.fromkeys(pod for pod, room in each if not node.holds(room)))
     asked = sum((room for _, room in each), Room(0, 0, 0))
@@ -209,11 +197,11 @@ def misfit(pods: Sequence[Pod], types: Collection[InstanceType], nodes: int) -> 
     if too_big:
         return found
     rooms = [node] * nodes
-    for wanted_room in sorted(
+    for needed in sorted(
         [*(room for _, room in each), *_ELSEWHERE], key=lambda room: (room.memory, room.cpu), reverse=True
     ):
-        place = next((index for index, room in enumerate(rooms) if room.holds(wanted_room)), None)
+        place = next((index for index, room in enumerate(rooms) if room.holds(needed)), None)
         if place is None:
             return found
-        rooms[place] -= wanted_room
+        rooms[place] -= needed
     return None

@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, collapse_addresses
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from cali_infra.core import service_pods, settings_files
 from cali_infra.core.settings_files import File, Section
@@ -103,7 +103,12 @@ InstanceType = Annotated[
     AfterValidator(_shape(r"[a-z0-9-]+\.[a-z0-9-]+", "the name of an EC2 instance type, such as m6i.xlarge")),
 ]
 # A part of a processor that Kubernetes can count, and memory in its binary units.
-Cpu = Annotated[str, AfterValidator(_shape(r"[1-9]\d{0,4}m|[1-9]\d{0,2}", "processors, such as 500m or 2"))]
+Cpu = Annotated[
+    str,
+    # Whole ones are numbers in YAML.
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),
+    AfterValidator(_shape(r"[1-9]\d{0,4}m|[1-9]\d{0,2}", "processors, such as 500m or 2")),
+]
 Memory = Annotated[
     str, AfterValidator(_shape(r"[1-9]\d{0,6}(Mi|Gi)", "memory with its unit, such as 512Mi or 2Gi"))
 ]

@@ -50,6 +50,9 @@ STAGES: tuple[Stage, ...] = (
     ),
 )
 
+# Stages whose pods mount volumes: while they stand, a claim that is deleted stays, and so does what it holds.
+MOUNTING = frozenset({"services"})
+
 BY_NAME = {stage.name: stage for stage in STAGES}
 
 

@@ -1,7 +1,7 @@
 """What hangs on a cluster without being in any state: load balancers of Services, volumes of claims.
 
-Before the stages go they are released while their controllers still live; afterwards AWS is asked, by tag, what
-is still there. Source: facts, "Taking it down".
+They are released while their controllers still live, once the pods that mount volumes are gone; afterwards AWS is
+asked, by tag, what is still there. Source: facts, "Taking it down".
 """
 
 from __future__ import annotations

@@ -121,8 +121,9 @@ resource "helm_release" "airflow" {
         kubernetes = { resources = local.resources["airflow/worker"] }
       }
 
-      # Nothing here collects its figures.
+      # Nothing here collects its figures, and Celery's broker has nothing to do.
       statsd = { enabled = false }
+      redis  = { enabled = false }
 
       logs = {
         persistence = { enabled = false }

@@ -26,6 +26,9 @@ VARIABLES = {
     "autoscaler": COMMON
     | {"cluster_name", "cluster_endpoint", "cluster_ca", "cluster_version"}
     | {"chart_version", "image_tag", "kube_exec"},
+    "services": COMMON
+    | {"cluster_name", "cluster_endpoint", "cluster_ca", "opensearch_endpoint", "kube_exec"}
+    | {"pods", "revisions", "airflow", "milvus", "grafana"},
 }
 OUTPUTS = {
     "network": {"vpc_id", "private_subnet_ids", "public_subnet_ids", "nat_public_ips", "zones"},
@@ -34,6 +37,7 @@ OUTPUTS = {
     "search": {"opensearch_endpoint", "opensearch_domain_arn", "opensearch_domain_name"},
     "access": {"record", "dead_letters"},
     "autoscaler": {"release_name", "release_namespace", "role_arn"},
+    "services": {"releases"},
 }
 
 each_stack = pytest.mark.parametrize("stack", VARIABLES)
@@ -100,7 +104,7 @@ def test_a_stack_is_pinned_and_leaves_backend_and_lock_to_whoever_runs_it(stack:
     assert 'required_version = ">= 1.11"' in hcl
     providers = dict(re.findall(r'source  = "([\w/]+)"\n\s+version = "(.+)"', hcl))
     assert providers["hashicorp/aws"] == "~> 5.100"
-    assert providers.get("hashicorp/helm") == ("~> 3.0" if stack == "autoscaler" else None)
+    assert providers.get("hashicorp/helm") == ("~> 3.0" if stack in ("autoscaler", "services") else None)
     assert not re.search(r"^\s*(backend|cloud) ", hcl, re.MULTILINE)
     # Hashes from a mirror fit one platform only.
     assert not (TERRAFORM / stack / ".terraform.lock.hcl").exists()

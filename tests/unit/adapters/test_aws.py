@@ -391,3 +391,12 @@ def test_a_bucket_of_another_account_is_refused() -> None:
 def test_a_missing_policy_is_none(aws: Aws) -> None:
     aws.create_bucket("cali-states")
     assert aws.bucket_policy("cali-states") is None
+
+
+def test_an_instance_type_tells_what_it_has(aws: Aws) -> None:
+    (found,) = aws.instance_types(["m6i.xlarge"])
+    assert found == door.InstanceType("m6i.xlarge", 4, 16384, 4, 15)
+    with pytest.raises(AwsError) as caught:
+        aws.instance_types(["m6i.xlarge", "m9z.huge"])
+    assert caught.value.aws_code == "InvalidInstanceType"
+    assert "m9z.huge" in caught.value.message

@@ -171,3 +171,29 @@ def test_what_a_stage_stands_on_stays_when_it_cannot_be_destroyed() -> None:
     world.failing.clear()
     assert down(world).ok
     assert world.standing == set()
+
+
+def test_claims_are_released_once_nothing_mounts_them_and_before_their_driver_goes() -> None:
+    world, seen = World(), list[list[str]]()
+    drivers = {stage.name: Standing(stage.name, world) for stage in STAGES}
+    destruction = Destruction(
+        drivers, Silent(), Event(), time.monotonic, prepare=lambda: seen.append(list(world.gone))
+    )
+
+    assert destruction.down(STAGES, destruction.contents(STAGES), lambda contents: True).ok
+
+    assert seen == [["services"]]
+
+
+def test_claims_of_services_that_did_not_go_are_left_alone() -> None:
+    world, prepared = World(failing={"services"}), list[str]()
+
+    report = down(world, prepared=prepared)
+
+    assert prepared == []
+    found = {result.name: result for result in report.results}
+    assert found["services"].status is Status.FAILED
+    assert found["storage"].status is found["eks"].status is Status.SKIPPED
+    assert "services still stands" in found["service-secrets"].error
+    # What they do not stand on goes all the same.
+    assert found["logging"].status is Status.DESTROYED

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
+from test_service_secrets import secret_values
 
-from cali_infra.core.preflight import check_address, check_kubectl
+from cali_infra.adapters.aws import InstanceType
+from cali_infra.core.preflight import check_address, check_kubectl, check_room, without_git_sync
+from cali_infra.core.service_pods import Pod, wanted
 from cali_infra.core.settings import Settings
 from cali_infra.errors import AwsError, PreconditionError, SettingsError
 
@@ -46,3 +50,80 @@ def test_kubectl_on_the_path_is_enough(tmp_path: Path) -> None:
     program.touch(mode=0o755)
 
     check_kubectl(str(tmp_path))
+
+
+M6I = InstanceType("m6i.xlarge", 4, 16384, 4, 15)
+NANO = InstanceType("t3.nano", 2, 512, 2, 2)
+
+
+def pods_of(settings: Settings) -> tuple[Pod, ...]:
+    return wanted(settings, bundled_database=True, git_sync=True)
+
+
+def test_services_that_fit_pass_and_the_types_of_the_node_group_are_asked_for() -> None:
+    asked: list[list[str]] = []
+
+    def describe(names: Collection[str]) -> tuple[InstanceType, ...]:
+        asked.append(list(names))
+        return (M6I,)
+
+    settings = Settings()
+    assert check_room(settings, pods_of(settings), describe) == ()
+    assert asked == [["m6i.xlarge"]]
+
+
+def test_services_that_do_not_fit_stop_the_run_with_the_numbers() -> None:
+    settings = Settings.model_validate({"eks": {"min_nodes": 1, "desired_nodes": 1, "max_nodes": 1}})
+    with pytest.raises(SettingsError) as caught:
+        check_room(settings, pods_of(settings), lambda names: (M6I,))
+
+    (problem,) = caught.value.problems
+    assert (problem.file, problem.key) == ("cali.yaml", "eks.max_nodes")
+    assert "4.88 CPU and 21.4 GiB together; of at most 1 x m6i.xlarge each has 3.57" in problem.problem
+    assert "airflow.sizes or milvus.sizes or grafana.sizes" in problem.problem
+
+
+def test_a_pod_that_no_node_holds_stops_the_run() -> None:
+    with pytest.raises(SettingsError) as caught:
+        check_room(Settings(), pods_of(Settings()), lambda names: (NANO,))
+
+    (problem,) = caught.value.problems
+    assert problem.key == "eks.instance_types"
+    assert "milvus/standalone asks for 1 CPU and 8.0 GiB" in problem.problem
+
+
+def test_an_instance_type_that_ec2_does_not_have_stops_the_run() -> None:
+    def refuse(names: Collection[str]) -> tuple[InstanceType, ...]:
+        raise AwsError("these types do not exist: [m9z.huge]", aws_code="InvalidInstanceType")
+
+    with pytest.raises(SettingsError) as caught:
+        check_room(Settings(), pods_of(Settings()), refuse)
+
+    (problem,) = caught.value.problems
+    assert problem.key == "eks.instance_types"
+    assert "m9z.huge" in problem.problem
+
+
+def test_whoever_may_not_ask_ec2_is_told_and_goes_on() -> None:
+    def refuse(names: Collection[str]) -> tuple[InstanceType, ...]:
+        raise AwsError("you may not", aws_code="UnauthorizedOperation")
+
+    (note,) = check_room(Settings(), pods_of(Settings()), refuse)
+    assert "could not be checked" in note
+    assert "you may not" in note
+
+
+def test_without_services_nobody_is_asked() -> None:
+    def unwanted(names: Collection[str]) -> tuple[InstanceType, ...]:
+        raise AssertionError
+
+    assert check_room(Settings(), (), unwanted) == ()
+
+
+def test_an_airflow_without_dags_is_said() -> None:
+    (note,) = without_git_sync(Settings(), secret_values())
+    assert "without GitSync" in note
+    assert "gitsync.url" in note
+    assert without_git_sync(Settings(), secret_values(gitsync={"url": "https://example.com/acme/dags"})) == ()
+    off = Settings.model_validate({"services": {"airflow": False}})
+    assert without_git_sync(off, secret_values()) == ()

@@ -160,6 +160,20 @@ def test_no_message_repeats_a_value(tmp_path: Path, text: str) -> None:
         ("grafana.admin_password", "With-${HOME}-1", "grafana.admin_password", "leave out the braces"),
         ("grafana.admin_password", "$__env{HOME}-1", "grafana.admin_password", "leave out the braces"),
         ("airflow.admin_password", "Two-lines-\n", "airflow.admin_password", "control character"),
+        ("airflow.database_url", "mysql://a:b@db/x", "airflow.database_url", "is not postgresql://"),
+        ("airflow.database_url", "postgresql://a@db/x", "airflow.database_url", "is not postgresql://"),
+        ("airflow.database_url", "postgresql://a:b@db", "airflow.database_url", "is not postgresql://"),
+        ("airflow.database_url", "postgresql://a:b#c@db/x", "airflow.database_url", "a # as %23"),
+        ("airflow.database_url", "postgresql://a:b@db:x/x", "airflow.database_url", "is not postgresql://"),
+        ("airflow.database_url", "postgresql://a:b$c@db/x", "airflow.database_url", "write it as %24"),
+        ("airflow.database_url", "postgresql://a:b@db/x?options=1", "airflow.database_url", "only sslmode"),
+        (
+            "airflow.database_url",
+            "postgresql://a:b@db/x?sslmode=verify-full",
+            "airflow.database_url",
+            "that check a certificate",
+        ),
+        ("hash_key", "short", "hash_key", "at least 16 characters"),
         ("milvus.root_password", "\uac00" * 25, "milvus.root_password", "at most 72 bytes"),
         ("gitsync.url", "https://me:pw@example.com/x.git", "gitsync.url", "use an SSH key"),
         ("gitsync.url", "https://me:p/w@example.com/x.git", "gitsync.url", "holds a password"),
@@ -191,6 +205,15 @@ def test_principals_are_read_as_people_write_them(tmp_path: Path) -> None:
     assert (second.name, second.namespaces) == ("\uc9c0\uc6b0", ["airflow", "team-*"])
     assert expired.until == date(2020, 12, 31)
     assert timed.until == datetime(2027, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("rest", ["", ":5433", "?sslmode=require", ":5433?sslmode=disable"])
+def test_urls_of_a_database_that_are_right(tmp_path: Path, rest: str) -> None:
+    port, _, query = rest.partition("?")
+    url = f"postgresql://air:p%24w@db.example.com{port}/metadata" + (f"?{query}" if query else "")
+    secrets = load(tmp_path, changed("airflow.database_url", url))
+    assert secrets.airflow.database_url is not None
+    assert secrets.airflow.database_url.get_secret_value() == url
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import threading
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,12 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from cali_infra.adapters.kubernetes import Kubernetes, ObjectRef
 from cali_infra.core.manifests import ManifestPlan, ManifestWork
 from cali_infra.core.secrets import Secrets
-from cali_infra.core.service_secrets import SECRETS, SERVICES, STAGE, objects
+from cali_infra.core.service_secrets import SECRETS, SERVICES, STAGE, objects, revisions
 from cali_infra.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -96,6 +98,8 @@ def test_every_secret_has_the_keys_that_its_chart_looks_for() -> None:
 def test_the_table_says_what_is_made() -> None:
     listed = {f"{one.service}/{one.name}": {key.name for key in one.keys} for one in SECRETS}
     token = {"airflow/airflow-git-credentials": listed["airflow/airflow-git-credentials"]}
+    # Only with a database elsewhere, over TLS.
+    listed["airflow/airflow-connections"] -= {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC"}
     assert listed == {**EXPECTED, **token}
     assert all(one.values and one.service in SERVICES for one in SECRETS)
     # Every password of the services has its place, and the master's and the writer's have none here.
@@ -328,7 +332,7 @@ def test_no_value_is_seen_in_a_plan_a_line_or_the_record(cluster: Cluster, watch
             section: {
                 key: f"{value.get_secret_value()}-2Aa"
                 for key, value in sections[section].items()
-                if key not in ("fernet_key", "ssh_key")
+                if value and key not in ("fernet_key", "ssh_key")
             }
             for section in ("opensearch", "grafana", "airflow", "milvus")
         }
@@ -457,3 +461,97 @@ def test_an_edit_by_hand_is_shown_without_its_value_and_put_right(cluster: Clust
     assert theirs not in repr(plan) + str(plan.changes) + str(plan.warnings)
     live = cluster.objects("secrets")["grafana/grafana-admin"]["data"]["admin-password"]
     assert base64.b64decode(live) == b"Sentinel-grafana"
+
+
+# -- a database elsewhere -----------------------------------------------------------------------------------
+
+ELSEWHERE = "postgresql://air:p%24w%2Fd@db.example.com:5433/metadata"
+
+
+@pytest.mark.parametrize(
+    ("url", "asynchronous"),
+    [
+        (ELSEWHERE, None),
+        (
+            f"{ELSEWHERE}?sslmode=require",
+            "postgresql+asyncpg://air:p%24w%2Fd@db.example.com:5433/metadata?ssl=require",
+        ),
+    ],
+)
+def test_a_database_elsewhere_is_opened_by_its_url_by_both_drivers(
+    url: str, asynchronous: str | None
+) -> None:
+    found = made(secret_values(airflow={"database_url": url}))
+    assert "airflow/airflow-database" not in found
+    assert found["airflow/airflow-database-connection"] == {"connection": url}
+    # Airflow makes it out of the other one where the parameter need not be translated.
+    connections = found["airflow/airflow-connections"]
+    assert connections.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC") == asynchronous
+
+
+def test_a_milvus_in_s3_has_no_keys_of_a_store() -> None:
+    cluster = Settings.model_validate({"milvus": {"mode": "cluster", "bucket": "acme-milvus"}})
+    names = {obj["metadata"]["name"] for obj in objects(cluster, secret_values(), ENDPOINT)}
+    assert "milvus-object-store" not in names
+    assert "milvus-root" in names
+
+
+# -- who notices a new password -----------------------------------------------------------------------------
+
+KEY = "a key that is in no cluster"
+
+
+def changed(**changes: dict[str, Any]) -> set[str]:
+    """The Secrets whose revision is another one after these changes."""
+    before, after = (
+        revisions(Settings(), secret_values(gitsync=GITSYNC, **one).model_copy(update=KEYED), ENDPOINT)
+        for one in ({}, changes)
+    )
+    assert set(before) == set(after) == {name.split("/")[1] for name in EXPECTED}
+    return {name for name in before if before[name] != after[name]}
+
+
+KEYED = {"hash_key": SecretStr(KEY)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"grafana": {"admin_password": "Another-one"}}, {"grafana-admin"}),
+        ({"milvus": {"root_password": "Another-one"}}, {"milvus-root", "airflow-connections"}),
+        ({"milvus": {"minio_secret_key": "Another-one"}}, {"milvus-object-store"}),
+        ({"opensearch": {"reader_password": "Another-one-1"}}, {"grafana-opensearch", "airflow-connections"}),
+        ({"airflow": {"jwt_secret": "Another-one-of-theirs"}}, {"airflow-keys"}),
+        (
+            {"airflow": {"database_password": "Another-one"}},
+            {"airflow-database", "airflow-database-connection"},
+        ),
+        # Nobody here uses them.
+        ({"opensearch": {"master_password": "Another-one-1", "writer_password": "Another-one-1"}}, set()),
+    ],
+)
+def test_a_new_password_is_noticed_by_who_uses_it_and_by_nobody_else(
+    changes: dict[str, dict[str, Any]], names: set[str]
+) -> None:
+    assert changed(**changes) == names
+
+
+def test_a_revision_says_nothing_without_the_key() -> None:
+    one, other = (
+        revisions(
+            Settings(), secret_values().model_copy(update={"hash_key": key and SecretStr(key)}), ENDPOINT
+        )
+        for key in (KEY, "another key of sixteen")
+    )
+    assert set(one) == set(other)
+    assert not set(one.values()) & set(other.values())
+    assert all(len(value) == 16 and set(value) <= set("0123456789abcdef") for value in one.values())
+    plain = base64.b64encode(b"Sentinel-grafana").decode()
+    digests = {hashlib.sha256(text.encode()).hexdigest()[:16] for text in ("Sentinel-grafana", plain)}
+    assert not digests & set(one.values())
+
+
+def test_a_file_from_before_the_key_has_the_master_s() -> None:
+    secrets = secret_values()
+    assert secrets.hash_key is None
+    assert secrets.hashing_key == secrets.opensearch.master_password
