@@ -111,14 +111,6 @@ class InstanceType:
 
 
 @dataclass(frozen=True)
-class BucketDescription:
-    """A bucket of this caller's; `region` is empty where S3 does not say."""
-
-    name: str
-    region: str
-
-
-@dataclass(frozen=True)
 class Token:
     """A bearer for a cluster and the moment at which it ends."""
 

@@ -148,18 +148,16 @@ _ELSEWHERE = (Room(100, 70, 1), Room(100, 70, 1), Room(60, 240, 1), Room(60, 240
 
 def requests(pod: Pod) -> Room:
     """What one such pod asks for, with what stands beside it."""
-    sizes = [(pod.cpu, pod.memory), *(SIDECARS[name] for name in pod.beside)]
-    return Room(sum(_cpu(cpu) for cpu, _ in sizes), sum(_memory(memory) for _, memory in sizes), 1)
+    sizes = [quantities(pod.cpu, pod.memory), *(quantities(*SIDECARS[name]) for name in pod.beside)]
+    return Room(sum(cpu for cpu, _ in sizes), sum(memory for _, memory in sizes), 1)
 
 
-def _cpu(quantity: str) -> int:
-    return int(quantity[:-1]) if quantity.endswith("m") else int(quantity) * 1000
-
-
-def _memory(quantity: str) -> int:
-    found = re.fullmatch(r"(\d+)(Mi|Gi)", quantity)
-    assert found, quantity
-    return int(found[1]) * (MIB_PER_GIB if found[2] == "Gi" else 1)
+def quantities(cpu: str, memory: str) -> tuple[int, int]:
+    """Kubernetes' quantities in thousandths of a processor and in MiB."""
+    found = re.fullmatch(r"(\d+)(Mi|Gi)", memory)
+    assert found, memory
+    thousandths = int(cpu[:-1]) if cpu.endswith("m") else int(cpu) * 1000
+    return thousandths, int(found[1]) * (MIB_PER_GIB if found[2] == "Gi" else 1)
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ resource "helm_release" "airflow" {
 
       data = {
         metadataSecretName = "airflow-database-connection"
+        # There is no broker. Without a name the chart would make a Secret for one, which outlives the release.
+        brokerUrlSecretName = "unused"
       }
 
       extraEnvFrom = yamlencode([{ secretRef = { name = "airflow-connections" } }])
@@ -121,7 +123,7 @@ resource "helm_release" "airflow" {
         kubernetes = { resources = local.resources["airflow/worker"] }
       }
 
-      # Nothing here collects its figures, and Celery's broker has nothing to do.
+      # Nothing here collects its figures, and there is no Celery.
       statsd = { enabled = false }
       redis  = { enabled = false }
 

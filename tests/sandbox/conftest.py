@@ -157,6 +157,7 @@ def plant_sentinels(secrets: dict[str, Any]) -> None:
         for key, value in keys.items() if isinstance(keys, dict) else ():
             if value and key != "fernet_key":
                 secrets[section][key] = f"{SENTINEL}-{section}-{key}-Aa1$"
+    secrets["hash_key"] = f"{SENTINEL}-hash_key"
     secrets["gitsync"] = {
         "url": "git@git.invalid:acme/dags.git",
         "ssh_key": f"-----BEGIN OPENSSH PRIVATE KEY-----\n{SENTINEL}-git\n-----END OPENSSH PRIVATE KEY-----",
