@@ -400,7 +400,7 @@ class Milvus(Section):
     )
     mode: Literal["standalone", "cluster"] = Field(
         "standalone",
-        description="standalone: one pod, its data on volumes; cluster: pods by task, the data in S3",
+        description="standalone: one pod, data on volumes; cluster: pods by task, data in S3; data does not move",
         examples=["standalone"],
     )
     bucket: Annotated[str, _BUCKET] | None = Field(

@@ -93,12 +93,14 @@ class Workspace:
         wanted[Path(BACKEND)] = (json.dumps({"terraform": {"backend": backend}}, indent=2) + "\n").encode()
         for relative, content in wanted.items():
             files.write_private(folder / relative, content)
-        for entry in folder.glob("*.tf*"):
-            if (
-                entry.is_file()
-                and entry.name.endswith((".tf", ".tf.json"))
-                and Path(entry.name) not in wanted
-            ):
+        # Beside the stack's files lie Terraform's; a folder of the stack's holds nothing else.
+        theirs = {relative.parts[0] for relative in wanted if len(relative.parts) > 1}
+        copies = [
+            *(entry for entry in folder.iterdir() if entry.name.endswith((".tf", ".tf.json"))),
+            *(entry for name in theirs for entry in (folder / name).rglob("*")),
+        ]
+        for entry in copies:
+            if entry.is_file() and entry.relative_to(folder) not in wanted:
                 entry.unlink()
         return folder
 

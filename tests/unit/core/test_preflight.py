@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from test_service_secrets import secret_values
 
 from cali_infra.adapters.aws import InstanceType
-from cali_infra.core.preflight import check_address, check_kubectl, check_room, without_git_sync
+from cali_infra.core.preflight import (
+    check_address,
+    check_kubectl,
+    check_room,
+    check_up,
+    without_git_sync,
+)
 from cali_infra.core.service_pods import Pod, wanted
 from cali_infra.core.settings import Settings
+from cali_infra.core.stages import named
 from cali_infra.errors import AwsError, PreconditionError, SettingsError
+
+if TYPE_CHECKING:
+    from cali_infra.core.platform import Platform
 
 
 def test_an_address_that_is_let_in_passes() -> None:
@@ -127,3 +139,29 @@ def test_an_airflow_without_dags_is_said() -> None:
     assert without_git_sync(Settings(), secret_values(gitsync={"url": "https://example.com/acme/dags"})) == ()
     off = Settings.model_validate({"services": {"airflow": False}})
     assert without_git_sync(off, secret_values()) == ()
+
+
+def test_up_hears_of_both_where_it_works_on_what_they_are_about() -> None:
+    class Account:
+        def instance_types(self, names: Collection[str]) -> tuple[InstanceType, ...]:
+            raise AwsError("you may not", aws_code="UnauthorizedOperation")
+
+    settings = Settings()
+    platform = cast(
+        "Platform",
+        SimpleNamespace(
+            target=SimpleNamespace(environ={"PATH": ""}, rehearsal=True),
+            settings=settings,
+            secrets=secret_values(),
+            aws=Account(),
+            inputs=SimpleNamespace(pods=lambda: pods_of(settings)),
+        ),
+    )
+
+    def notes(*names: str) -> list[str]:
+        return [note.split(":")[0] for note in check_up(platform, named(names))]
+
+    room = "whether the services fit the nodes could not be checked"
+    assert notes("services") == [room, "Airflow runs without GitSync"]
+    assert notes("eks") == [room]
+    assert notes("network", "autoscaler") == []

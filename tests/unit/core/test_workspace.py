@@ -47,6 +47,26 @@ def test_a_stack_s_copy_follows_its_source_and_keeps_its_state(tmp_path: Path, s
     assert {path.name for path in source.iterdir()} == {"main.tf"}, "the source is only read"
 
 
+def test_a_file_that_a_stack_has_no_more_goes_from_its_folder_in_the_copy(
+    tmp_path: Path, source: Path
+) -> None:
+    (source / "dashboards").mkdir()
+    for name in ("logs.json", "old.json"):
+        (source / "dashboards" / name).write_text("{}")
+    workspace = Workspace(tmp_path / ".cali" / "default")
+    folder = workspace.copy_stack("network", source, LOCAL)
+    # States of Terraform's own workspaces lie in a folder as well.
+    other = folder / "terraform.tfstate.d" / "other" / "terraform.tfstate"
+    other.parent.mkdir(parents=True)
+    other.write_text("{}")
+    (source / "dashboards" / "old.json").unlink()
+
+    workspace.copy_stack("network", source, LOCAL)
+
+    assert [path.name for path in (folder / "dashboards").iterdir()] == ["logs.json"]
+    assert other.exists()
+
+
 def test_what_is_written_is_for_its_owner_only(tmp_path: Path, source: Path) -> None:
     workspace = Workspace(tmp_path / ".cali" / "default")
     workspace.create()

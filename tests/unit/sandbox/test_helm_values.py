@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cali_infra.core.settings import Settings
 from cali_infra.sandbox.helm import values
 from cali_infra.sandbox.helm.charts import ChartNotFoundError, locate
 
@@ -125,3 +126,17 @@ def test_what_is_not_in_the_table_is_not_found(
 ) -> None:
     with pytest.raises(ChartNotFoundError, match=said):
         locate(repository, name, version)
+
+
+@pytest.mark.parametrize(
+    ("section", "repository", "chart"),
+    [
+        ("airflow", "https://airflow.apache.org", "airflow"),
+        ("milvus", "https://zilliztech.github.io/milvus-helm", "milvus"),
+        ("grafana", "https://grafana-community.github.io/helm-charts", "grafana"),
+    ],
+)
+def test_the_versions_that_are_pinned_belong_together(section: str, repository: str, chart: str) -> None:
+    """The image is the one that the chart's authors released it for."""
+    pinned = getattr(Settings(), section)
+    assert locate(repository, chart, pinned.chart_version).app_version == pinned.version
