@@ -493,8 +493,8 @@ def test_a_service_is_switched_off(project: Project) -> None:
     assert set(releases(project)) == {"airflow", "grafana"}
     assert project.kubectl("get", "namespace", "milvus")["status"]["phase"] == "Active"
     assert project.kubectl("-n", "milvus", "get", "secrets")["items"] == []
-    planned = project.cali("plan", "service-secrets", "services")
-    assert planned.stages == {"service-secrets": "unchanged", "services": "unchanged"}
+    planned = project.cali("plan", "service-secrets")
+    assert planned.stages == {"service-secrets": "unchanged"}
     assert "Namespace milvus stays" not in planned.err
 
 
