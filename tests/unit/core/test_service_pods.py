@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cali_infra.adapters.aws import InstanceType
@@ -18,9 +18,9 @@ LARGE = InstanceType("m6i.large", 2, 8192, 3, 10)
 
 
 def wanted(
-    settings: dict[str, Any] | None = None, *, bundled_database: bool = True, git_sync: bool = True
+    document: dict[str, Any] | None = None, *, bundled_database: bool = True, git_sync: bool = True
 ) -> tuple[Pod, ...]:
-    found = Settings.model_validate(settings or {})
+    found = Settings.model_validate(document or {})
     return service_pods.wanted(found, bundled_database=bundled_database, git_sync=git_sync)
 
 
@@ -40,7 +40,7 @@ def test_a_milvus_cluster_fits_the_nodes_at_the_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "there", "not_there"),
+    ("document", "there", "not_there"),
     [
         ({}, {"milvus/standalone", "milvus/minio", "milvus/etcd"}, {"milvus/proxy"}),
         (
@@ -52,9 +52,9 @@ def test_a_milvus_cluster_fits_the_nodes_at_the_start() -> None:
     ],
 )
 def test_only_what_is_on_in_its_mode_is_counted(
-    settings: dict[str, Any], there: set[str], not_there: set[str]
+    document: dict[str, Any], there: set[str], not_there: set[str]
 ) -> None:
-    found = names(wanted(settings))
+    found = names(wanted(document))
     assert there <= found
     assert not not_there & found
 
@@ -68,8 +68,8 @@ def test_a_database_elsewhere_is_no_pod_and_without_a_repository_nothing_syncs()
 
 
 def test_etcd_keeps_a_majority_in_a_cluster() -> None:
-    def replicas(settings: dict[str, Any]) -> int:
-        return next(pod.replicas for pod in wanted(settings) if pod.name == "etcd")
+    def replicas(document: dict[str, Any]) -> int:
+        return next(pod.replicas for pod in wanted(document) if pod.name == "etcd")
 
     assert replicas({}) == 1
     assert replicas({"milvus": {"mode": "cluster", "bucket": "acme-milvus"}}) == 3
@@ -131,6 +131,7 @@ SIZES = st.builds(
 
 
 @given(st.lists(SIZES, min_size=1, max_size=8), st.integers(1, 12))
+@settings(deadline=None)
 def test_more_nodes_never_fit_less_and_what_fits_is_no_more_than_there_is(
     pods: list[Pod], nodes: int
 ) -> None:
