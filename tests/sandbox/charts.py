@@ -22,6 +22,8 @@ Object = dict[str, Any]
 
 # Maps that a chart fills in part only: what is in them is the application's, not the chart's.
 OPEN = {"airflow": ("config",), "milvus": (), "grafana": ("grafana.ini",)}
+# Whatever a chart shows in them, they are Kubernetes' own and take what it takes.
+KUBERNETES = frozenset({"resources", "annotations", "podAnnotations"})
 # Charts inside these, whose values the outer one repeats in part.
 INNER = {"airflow": ("postgresql",), "milvus": ("etcd", "minio"), "grafana": ()}
 
@@ -106,6 +108,8 @@ def _unknown(values: Mapping[str, Any], defaults: Any, text: str, at: str) -> It
         if not isinstance(defaults, Mapping) or key not in defaults:
             if not re.search(rf"^\s*#\s*{re.escape(key)}:", text, re.MULTILINE):
                 yield path
+        elif key in KUBERNETES:
+            continue
         elif isinstance(value, Mapping) and isinstance(defaults[key], Mapping) and defaults[key]:
             yield from _unknown(value, defaults[key], text, path)
 

@@ -16,6 +16,10 @@ persistence:
   enabled: false
   # storageClassName: default
 resources: {}
+extra:
+  resources:
+    requests:
+      memory: 2Gi
 plugins: []
 grafana.ini:
   log:
@@ -39,6 +43,7 @@ def chart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> charts.Chart:
         # Shown in a comment only.
         ({"persistence": {"storageClassName": "gp2"}}, []),
         ({"persistence": {"storageClass": "gp2"}}, ["persistence.storageClass"]),
+        ({"extra": {"resources": {"requests": {"cpu": "1"}}, "resource": {}}}, ["extra.resource"]),
         # Empty in the chart: whatever Kubernetes takes.
         ({"resources": {"limits": {"memory": "1Gi"}}}, []),
         # The application's own settings.
