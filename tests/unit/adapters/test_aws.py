@@ -17,7 +17,7 @@ import botocore.exceptions
 import pytest
 from moto import mock_aws
 
-from cali_infra.adapters.aws import Aws, ClusterVersion
+from cali_infra.adapters.aws import Aws, ClusterVersion, InstanceType
 from cali_infra.adapters.aws_bucket import BucketDescription
 from cali_infra.adapters.aws_errors import translated
 from cali_infra.errors import AwsError
@@ -395,7 +395,7 @@ def test_a_missing_policy_is_none(aws: Aws) -> None:
 
 def test_an_instance_type_tells_what_it_has(aws: Aws) -> None:
     (found,) = aws.instance_types(["m6i.xlarge"])
-    assert found == door.InstanceType("m6i.xlarge", 4, 16384, 4, 15)
+    assert found == InstanceType("m6i.xlarge", 4, 16384, 4, 15)
     with pytest.raises(AwsError) as caught:
         aws.instance_types(["m6i.xlarge", "m9z.huge"])
     assert caught.value.aws_code == "InvalidInstanceType"
