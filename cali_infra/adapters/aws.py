@@ -367,12 +367,13 @@ class Aws:
         with translated("iam"):
             return aws_iam.role_of_session(self._client("iam"), session, own)
 
-    def caller_principal(self) -> CallerPrincipal:
+    def caller_principal(self, known: Identity | None = None) -> CallerPrincipal:
         """The user or role behind the caller; root and federated users are told as such, by their own ARN.
 
+        `known` is the caller, where STS has told it already.
         Raises RoleUnresolvedError where a role's session calls and IAM does not tell the role's path.
         """
-        identity = self.identity()
+        identity = known or self.identity()
         kind = aws_iam.caller_kind(identity.arn)
         arn = identity.arn
         if kind is CallerKind.ROLE:

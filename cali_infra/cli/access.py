@@ -39,7 +39,7 @@ class AccessRun:
 
     def own(self) -> str:
         """The caller's own principal: of a role's session, the role."""
-        return self.platform.aws.caller_principal().arn
+        return self.platform.aws.caller_principal(self.platform.identity).arn
 
 
 class Lines(Silent):

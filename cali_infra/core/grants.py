@@ -96,7 +96,7 @@ class Grants:
         arns = [request.arn for request in requests]
         with ThreadPoolExecutor(2, thread_name_prefix="look") as pool:
             opened = pool.submit(self._stack.open, cancel)
-            asked = pool.submit(self._aws.principals, arns)
+            asked = pool.submit(self._aws.principals, arns, account=self._caller.split(":")[4])
             # A principal that does not exist is said whatever else is wrong.
             states = asked.result()
             warnings = _known([states[arn] for arn in arns])
@@ -117,6 +117,10 @@ class Grants:
 
     def apply(self, intent: Intent, watch: Progress, cancel: Event) -> Record:
         """Grant; returns the record as it is then. Policies that somebody else associated go last."""
+        for grant in intent.grants:
+            if grant.anew and grant.by_hand:
+                # A dead entry that nobody manages: Terraform makes the living one.
+                self._aws.delete_access_entry(self._cluster, grant.entry.arn)
         anew = [grant.entry.arn for grant in intent.grants if grant.anew and not grant.by_hand]
         changed = self._stack.change(intent.edit, intent.arns, watch, cancel, anew=anew)
         for grant in intent.grants:
@@ -137,7 +141,10 @@ class Grants:
         record: Record,
         recorded: frozenset[str],
     ) -> Grant:
-        before = record.entries.get(request.arn)
+        stated = before = record.entries.get(request.arn)
+        if before is not None and before in access.ended(record, self._now):
+            # Whose time is over has nothing to keep but the name.
+            request, before = replace(request, name=request.name or before.name), None
         entry = self._entry(request, before, record)
         managed = access.instance(access.ENTRY, request.arn) in recorded
         kept = policy_name(entry)
@@ -150,7 +157,7 @@ class Grants:
                 # What Terraform has or takes over is Terraform's to change.
                 if association.policy_arn.rsplit("/", 1)[-1] != kept
                 and not (not managed and association.policy_arn == taken)
-                and not (managed and before and has_policy((association,), before))
+                and not (managed and stated and has_policy((association,), stated))
             )
         anew = bool(found and state.created_at and found.created_at < state.created_at)
         return Grant(entry, before, found, anew, extra, by_hand=found is not None and not managed)
