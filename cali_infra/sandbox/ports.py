@@ -1,4 +1,4 @@
-"""What the sandbox's stand-ins know of each other: four doors, and the plain values that pass through them.
+"""What the sandbox's stand-ins know of each other: a few doors, and the plain values that pass through them.
 
 The AWS stand-in calls the Kubernetes one when a cluster or its nodes come and go, and the OpenSearch one
 when a domain does; the Kubernetes stand-in asks the AWS one who a token belongs to. None of them imports
@@ -28,6 +28,16 @@ class NodeSpec:
     zone: str
     instance_type: str
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScalingGroup:
+    """An Auto Scaling group behind a node group, and how many nodes it may and should have."""
+
+    name: str
+    minimum: int
+    maximum: int
+    desired: int
 
 
 class ClusterHost(Protocol):
@@ -80,6 +90,16 @@ class Caller:
     groups: tuple[str, ...]
     policies: tuple[AccessPolicy, ...]
     is_admin: bool
+
+
+class Cloud(Protocol):
+    """What a pod in a cluster may find out of the AWS around it."""
+
+    def scaling_groups(self, cluster: str) -> Sequence[ScalingGroup]:
+        """The Auto Scaling groups of a cluster."""
+
+    def pod_role(self, cluster: str, namespace: str, service_account: str) -> str | None:
+        """The role that the pods of a service account get, None without an association."""
 
 
 class Authenticator(Protocol):

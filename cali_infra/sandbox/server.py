@@ -126,6 +126,7 @@ class Server:
 
     def start(self) -> None:
         """Start every stand-in and write the record; clients may come from then on."""
+        from cali_infra.sandbox.agents.crew import Crew
         from cali_infra.sandbox.aws.server import AwsStandIn
         from cali_infra.sandbox.certificates import Authority
         from cali_infra.sandbox.helm.standin import HelmStandIn
@@ -133,13 +134,16 @@ class Server:
         from cali_infra.sandbox.opensearch.standin import OpenSearchStandIn
 
         self._authority = Authority.create(_now)
-        self._clusters = Clusters(KubernetesStandIn(self._authority, self._authenticate, _now), self._changed)
+        kubernetes = KubernetesStandIn(self._authority, self._authenticate, _now)
+        self._clusters = Clusters(kubernetes, self._changed)
         self._domains = Domains(OpenSearchStandIn(self._authority, _now), self._changed)
         self._aws = AwsStandIn(self._clusters, self._domains)
         endpoint = self._aws.start()
         operator = self._aws.operator
         self._helm = HelmStandIn({**os.environ, **self._aws.environment(self._region)}, _now)
         files.write_private(self._folder / CA, self._authority.ca_pem)
+        self._crew = Crew(kubernetes, self._aws, str(self._folder / CA), _now)
+        self._crew.start()
         self._address = SandboxAddress(
             id=self._id,
             pid=os.getpid(),
@@ -163,6 +167,7 @@ class Server:
 
     def end(self) -> None:
         """Take the commands that run with it down, and its files away; all the rest is memory."""
+        self._crew.stop()
         self._helm.stop(grace=0.2)
         if self.owns_folder():
             for name in (RECORD, KUBECONFIG, CA):

@@ -1,4 +1,4 @@
-"""What a test may turn on the stand-in: delays and bad ends of slow creations, and errors on purpose.
+"""What a test may turn on the stand-in: delays and bad ends of slow creations, errors and ailments on purpose.
 
 It owns the switches and their HTTP form below `/_sandbox/`, a path that no AWS service can have (no bucket
 name starts with an underscore):
@@ -8,9 +8,12 @@ name starts with an underscore):
                            "times": 1}
     POST /_sandbox/principals {"strict": true}
     POST /_sandbox/clock {"advance": 3600} or {"now": "2027-01-31T00:00:00Z"}
+    POST /_sandbox/ailments {"kind": "addon", "name": "coredns",
+                             "shows": {"status": "DEGRADED", "health": {"issues": [...]}}}
     DELETE takes all of a kind back, GET shows them; GET /_sandbox/calls counts the calls.
 
-The clock is EventBridge Scheduler's only; moving it runs what is then due before the answer comes back.
+The clock is EventBridge Scheduler's only; moving it runs what is then due before the answer comes back. An ailment is
+what a Describe call shows of something in the place of how it is.
 """
 
 from __future__ import annotations
@@ -34,6 +37,10 @@ SLOW = {
     "addon_create": ("ACTIVE", "CREATE_FAILED"),
     "domain_create": ("Active",),
 }
+
+
+# What may be ailing.
+KINDS = ("cluster", "nodegroup", "addon", "domain")
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ class Controls:
         self._lock = threading.Lock()
         self._paces = {name: Pace(0.0, ends[0]) for name, ends in SLOW.items()}
         self._faults: list[Fault] = []
+        self._ailments: dict[tuple[str, str], dict[str, Any]] = {}
         self._calls: Counter[str] = Counter()
 
     def delay(self, what: str, seconds: float, ends: str | None = None) -> None:
@@ -86,11 +94,25 @@ class Controls:
         with self._lock:
             self._faults.append(fault)
 
+    def ail(self, kind: str, name: str, shows: Mapping[str, Any]) -> None:
+        """Have a Describe call show something ailing; raises ValueError for a kind that there is not."""
+        if kind not in KINDS:
+            raise ValueError(f"there is no {kind!r}; there are {', '.join(KINDS)}")
+        with self._lock:
+            self._ailments[kind, name] = dict(shows)
+
+    def shown(self, kind: str, name: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        """A document as a Describe call shows it now; structures keep the members that an ailment does not name."""
+        with self._lock:
+            ailment = self._ailments.get((kind, name), {})
+        return _overlaid(document, ailment)
+
     def clear(self) -> None:
-        """Take every delay and every fault back."""
+        """Take every delay, every fault and every ailment back."""
         with self._lock:
             self._paces = {name: Pace(0.0, ends[0]) for name, ends in SLOW.items()}
             self._faults.clear()
+            self._ailments.clear()
 
     def called(self, service: str, operation: str) -> None:
         """Count a call; raises the fault that waits for it."""
@@ -137,6 +159,8 @@ class Controls:
             self.strict_principals = bool(given["strict"])
         elif what == "clock":
             _move(self.clock, given)
+        elif what == "ailments":
+            self.ail(given["kind"], given["name"], given["shows"])
         else:
             raise KeyError(what)
 
@@ -151,6 +175,8 @@ class Controls:
                 self._faults.clear()
             elif what == "principals":
                 self.strict_principals = False
+            elif what == "ailments":
+                self._ailments.clear()
             elif what == "calls":
                 self._calls.clear()
             else:
@@ -164,6 +190,10 @@ class Controls:
                 "delays": {name: asdict(pace) for name, pace in self._paces.items()},
                 "faults": [asdict(fault) for fault in self._faults],
                 "principals": {"strict": self.strict_principals},
+                "ailments": [
+                    {"kind": kind, "name": name, "shows": shows}
+                    for (kind, name), shows in self._ailments.items()
+                ],
                 "calls": dict(self._calls),
             }
         return shown[what]
@@ -178,3 +208,12 @@ def _move(clock: Clock, given: Mapping[str, Any]) -> None:
             clock.set(datetime.fromisoformat(moment))
         case _:
             raise ValueError('the clock takes {"advance": SECONDS} or {"now": "2027-01-31T00:00:00Z"}')
+
+
+def _overlaid(document: Mapping[str, Any], ailment: Mapping[str, Any]) -> dict[str, Any]:
+    laid = dict(document)
+    for key, value in ailment.items():
+        inner = laid.get(key)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        laid[key] = _overlaid(inner, value) if both else value  # type: ignore[arg-type]
+    return laid

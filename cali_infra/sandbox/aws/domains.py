@@ -133,7 +133,8 @@ class Domains:
         return {"DomainStatus": self._status(domain)}
 
     def _describe(self, call: Call) -> Result:
-        return {"DomainStatus": self._status(self._find(call))}
+        domain = self._find(call)
+        return {"DomainStatus": self._controls.shown("domain", domain.name, self._status(domain))}
 
     def _describe_all(self, call: Call) -> Result:
         found = [self._domains[name] for name in call["DomainNames"] if name in self._domains]

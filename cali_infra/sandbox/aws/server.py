@@ -29,7 +29,7 @@ from cali_infra.sandbox.aws.scheduler.service import Scheduler
 from cali_infra.sandbox.aws.scheduler.state import Book
 from cali_infra.sandbox.aws.scheduler.targets import Targets
 from cali_infra.sandbox.aws.tokens import TokenAuthenticator
-from cali_infra.sandbox.ports import Caller, ClusterHost, DomainHost
+from cali_infra.sandbox.ports import Caller, ClusterHost, DomainHost, ScalingGroup
 
 ACCOUNT = "123456789012"
 HOST = "127.0.0.1"
@@ -161,6 +161,14 @@ class AwsStandIn:
     def authenticator(self, cluster: str, token: str) -> Caller | None:
         """Who a cluster's bearer token belongs to; implements `ports.Authenticator`."""
         return self._authenticator(cluster, token)
+
+    def scaling_groups(self, cluster: str) -> list[ScalingGroup]:
+        """The Auto Scaling groups of a cluster, as the autoscaler finds them by their tags."""
+        return self._eks.scaling_groups(cluster)
+
+    def pod_role(self, cluster: str, namespace: str, service_account: str) -> str | None:
+        """The role that EKS Pod Identity gives the pods of a service account, None without an association."""
+        return self._eks.pod_role(cluster, namespace, service_account)
 
     def environment(self, region: str) -> Mapping[str, str]:
         """What a child process needs in its environment to call this AWS as the operator."""

@@ -101,6 +101,29 @@ class KubernetesStandIn:
         objects = addon_objects(addon, version or "")
         self._thread.run(lambda: self._addon(cluster, addon, objects if version else []))
 
+    def clusters(self) -> list[str]:
+        """The names of the clusters that run."""
+        with self._lock:
+            return list(self._clusters)
+
+    def apply(self, name: str, obj: Obj, manager: str) -> Obj:
+        """Brings an object to this form, as a controller that runs in the cluster would. Raises LookupError."""
+        cluster = self._cluster(name)
+        return self._thread.run(lambda: _ensure(cluster, obj, manager))
+
+    def remove(self, name: str, kind: str, namespace: str, object_name: str, group: str = "") -> None:
+        """Deletes an object; one that is not there is no error. Raises LookupError."""
+        cluster = self._cluster(name)
+        resource = cluster.catalogue.by_kind(group, kind)
+        if resource is None:
+            raise LookupError(f"the stand-in knows no {kind}")
+
+        def delete() -> None:
+            if cluster.store.get(resource, (namespace, object_name)) is not None:
+                cluster.registry.delete(resource, (namespace, object_name), Deletion())
+
+        self._thread.run(delete)
+
     def objects(self, name: str, plural: str, group: str = "") -> list[Obj]:
         """A cluster's objects as they are stored, for a test or a status report. Raises LookupError."""
         cluster = self._cluster(name)
@@ -181,13 +204,13 @@ class KubernetesStandIn:
         cluster.controllers.settle()
 
 
-def _ensure(cluster: _Cluster, obj: Obj) -> Obj:
+def _ensure(cluster: _Cluster, obj: Obj, manager: str = "eks") -> Obj:
     """Creates an object or brings it to this form, as EKS does with what is its own: by force."""
     group, _, _ = obj["apiVersion"].rpartition("/")
     resource = cluster.catalogue.by_kind(group, obj["kind"])
     assert resource is not None
     key = (obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
-    options = Options(manager="eks", force=True)
+    options = Options(manager=manager, force=True)
     if resource.kind == "Node":
         return cluster.registry.create(resource, "", obj, options)
     return cluster.registry.apply(resource, key, obj, options)[0]

@@ -69,7 +69,19 @@ class Index:
         return int(self.settings.get("number_of_replicas", "1"))
 
     @property
+    def placed(self) -> bool:
+        """Whether a data node may hold its shards: a filter by name, address or attribute fits none of them."""
+        filters = [
+            key
+            for key in self.settings
+            if key.startswith(("routing.allocation.require.", "routing.allocation.include."))
+        ]
+        return not any(self.settings[key] for key in filters if "_tier" not in key)
+
+    @property
     def health(self) -> str:
+        if not self.placed:
+            return "red"
         return "green" if self.replicas < DATA_NODES else "yellow"
 
     @property

@@ -185,12 +185,13 @@ class Domain:
 
     def _health(self) -> Obj:
         indices = list(self.indices.indices.values())
-        primaries = sum(index.shards for index in indices)
-        active = sum(index.shards * (1 + min(index.replicas, DATA_NODES - 1)) for index in indices)
+        placed = [index for index in indices if index.placed]
+        primaries = sum(index.shards for index in placed)
+        active = sum(index.shards * (1 + min(index.replicas, DATA_NODES - 1)) for index in placed)
         wanted = sum(index.shards * (1 + index.replicas) for index in indices)
         return {
             "cluster_name": f"123456789012:{self.name}",
-            "status": "green" if active == wanted else "yellow",
+            "status": "red" if len(placed) < len(indices) else "green" if active == wanted else "yellow",
             "timed_out": False,
             "number_of_nodes": DATA_NODES,
             "number_of_data_nodes": DATA_NODES,
@@ -320,10 +321,12 @@ class Domain:
     def _readable(self, call: _Call, action: str, expression: str) -> list[str]:
         """The indices of an expression; all must be allowed, and a wildcard that finds nothing needs no right."""
         lenient = call.query.get("ignore_unavailable") == "true"
+        # Who may not ask for an index is not told whether it is there.
+        for part in expression.split(","):
+            if "*" not in part and part != "_all" and not self.indices.resolve(part, lenient=True):
+                call.who.demand_index(action, part)
         names = self.indices.resolve(expression, lenient=lenient)
         self._demand_all(call, action, names)
-        if not names and "*" not in expression and expression != "_all":
-            call.who.demand_index(action, expression)
         return names
 
     def _on_indices(self, call: _Call, expression: str, parts: list[str]) -> Answer:
@@ -446,6 +449,8 @@ class Domain:
                 "_source": document.source,
             }
         if call.method in ("PUT", "POST"):
+            if call.query.get("require_alias") == "true":
+                self._require_alias(call, name)
             operation = "create" if kind == "_create" or call.query.get("op_type") == "create" else "index"
             item, status = self._writer.write(
                 call.who, operation, name, identifier or None, call.body(), raises=True
@@ -457,6 +462,12 @@ class Domain:
         if call.query.get("refresh") in ("true", "wait_for"):
             self.indices.refresh([item["_index"]])
         return status, {key: value for key, value in item.items() if key != "status"}
+
+    def _require_alias(self, call: _Call, name: str) -> None:
+        """Raises SearchError 403 for who may not write there, and 404 unless it is an alias."""
+        call.who.demand_index("indices:data/write/index", name)
+        if not any(name in index.aliases for index in self.indices.indices.values()):
+            raise index_missing(name)
 
     def _bulk(self, call: _Call) -> Answer:
         if call.method not in ("POST", "PUT"):

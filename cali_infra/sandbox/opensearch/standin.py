@@ -56,6 +56,14 @@ class OpenSearchStandIn:
         if found is not None:
             self._thread.stop(found[1])
 
+    def leave_open(self, name: str, *holes: str) -> None:
+        """Let callers in whom a domain should refuse (`any-password`, `no-password`), or, without a hole, nobody.
+
+        Raises LookupError for a domain that is not there.
+        """
+        domain = self._domain(name)
+        self._thread.run(lambda: setattr(domain.security, "holes", frozenset(holes)))
+
     def requests(self, name: str) -> list[Recorded]:
         """The latest requests to a domain, oldest first. Raises LookupError."""
         domain = self._domain(name)

@@ -245,3 +245,35 @@ class TestRights:
         master("PUT", "/logs-1")
 
         assert domain.client("guest", PASSWORD)("GET", "/logs-1/_search").status == 200
+
+
+class TestHoles:
+    """What a domain may be left open to, so that a check has something to find."""
+
+    def test_any_password(self, domain: Domain) -> None:
+        client = domain.client("cali-admin", "wrong")
+        assert client("GET", "/").status == 401
+        domain.standin.leave_open(domain.name, "any-password")
+        assert client("GET", "/").status == 200
+        assert domain.client("nobody", "wrong")("GET", "/").status == 401
+
+    def test_no_password(self, domain: Domain) -> None:
+        client = domain.client("", "")
+        assert client("GET", "/").status == 401
+        domain.standin.leave_open(domain.name, "no-password")
+        assert client("GET", "/").status == 200
+        domain.standin.leave_open(domain.name)
+        assert client("GET", "/").status == 401
+
+
+class TestWhoMayNotAsk:
+    def test_is_not_told_whether_an_index_is_there(self, domain: Domain, master: SearchClient) -> None:
+        writer = user(master, domain, "writer", "indices:data/write/index")
+        assert writer("POST", "/logs-missing/_search", {}).status == 403
+        assert master("POST", "/logs-missing/_search", {}).status == 404
+
+    def test_a_write_that_demands_an_alias_writes_nothing(self, domain: Domain, master: SearchClient) -> None:
+        path = "/logs-missing/_doc?require_alias=true"
+        assert user(master, domain, "writer", "indices:data/write/index")("POST", path, {}).status == 404
+        assert user(master, domain, "reader", "read")("POST", path, {}).status == 403
+        assert master("GET", "/_cat/indices?format=json").body == []

@@ -79,7 +79,8 @@ class Addons:
 
     def describe(self, call: Call) -> Result:
         cluster = self._world.cluster(call)
-        return {"addon": self._shown(cluster, self._find(cluster, call))}
+        document = self._shown(cluster, self._find(cluster, call))
+        return {"addon": self._world.controls.shown("addon", document["addonName"], document)}
 
     def list_all(self, call: Call) -> Result:
         return page(call, self._world.cluster(call).addons, "addons")

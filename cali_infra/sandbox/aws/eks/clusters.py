@@ -80,7 +80,8 @@ class Clusters:
         return {"cluster": cluster.document}
 
     def describe(self, call: Call) -> Result:
-        return {"cluster": self._world.cluster(call).document}
+        cluster = self._world.cluster(call)
+        return {"cluster": self._world.controls.shown("cluster", cluster.name, cluster.document)}
 
     def list_all(self, call: Call) -> Result:
         names = sorted(

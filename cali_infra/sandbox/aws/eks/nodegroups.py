@@ -94,7 +94,8 @@ class Nodegroups:
         return {"nodegroup": document}
 
     def describe(self, call: Call) -> Result:
-        return {"nodegroup": self._find(self._world.cluster(call), call).document}
+        document = self._find(self._world.cluster(call), call).document
+        return {"nodegroup": self._world.controls.shown("nodegroup", document["nodegroupName"], document)}
 
     def list_all(self, call: Call) -> Result:
         return page(call, self._world.cluster(call).nodegroups, "nodegroups")

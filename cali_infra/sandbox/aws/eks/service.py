@@ -12,6 +12,7 @@ from cali_infra.sandbox.aws.eks.nodegroups import Nodegroups
 from cali_infra.sandbox.aws.eks.pods import PodIdentities
 from cali_infra.sandbox.aws.eks.state import AccessEntry, World
 from cali_infra.sandbox.aws.eks.tags import Tags
+from cali_infra.sandbox.ports import ScalingGroup
 
 
 class Eks:
@@ -42,6 +43,30 @@ class Eks:
         """The access entry of a principal; without a lock, because a cluster's host asks while it starts."""
         found = self._world.clusters.get(cluster)
         return None if found is None or found.mode == "CONFIG_MAP" else found.entries.get(principal_arn)
+
+    def scaling_groups(self, cluster: str) -> list[ScalingGroup]:
+        """The Auto Scaling groups behind the node groups of a cluster; none where there is no such cluster."""
+        with self._lock:
+            found = self._world.clusters.get(cluster)
+            groups = found.nodegroups.values() if found else ()
+            return [
+                ScalingGroup(
+                    group.group,
+                    minimum=int(group.document["scalingConfig"]["minSize"]),
+                    maximum=int(group.document["scalingConfig"]["maxSize"]),
+                    desired=int(group.document["scalingConfig"]["desiredSize"]),
+                )
+                for group in groups
+            ]
+
+    def pod_role(self, cluster: str, namespace: str, service_account: str) -> str | None:
+        """The role that the pods of a service account get, None without an association."""
+        with self._lock:
+            found = self._world.clusters.get(cluster)
+            for association in found.associations.values() if found else ():
+                if (association["namespace"], association["serviceAccount"]) == (namespace, service_account):
+                    return str(association["roleArn"])
+            return None
 
     def close(self) -> None:
         """Delete every cluster at the host."""

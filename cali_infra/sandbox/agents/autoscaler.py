@@ -1,0 +1,222 @@
+"""The Cluster Autoscaler: its Deployment as long as Helm's record says that it is deployed, and its status.
+
+Helm's stand-in installs nothing, so the Deployment and the service account are made here, with the names and
+labels of the chart. It scales nothing. Sources: the chart's `deployment.yaml`, and the autoscaler's `clusterstate`
+for the status, which is YAML since 1.30.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+
+from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
+from cali_infra.sandbox.ports import Cloud, ScalingGroup
+
+CHART = "cluster-autoscaler"
+STATUS = "cluster-autoscaler-status"
+_NAME = "aws-cluster-autoscaler"
+_MANAGER = "cluster-autoscaler"
+_DEFAULT_TAG = "v1.35.0"
+# Seconds between two looks of the real one.
+_SCAN = 10.0
+
+
+@dataclass(frozen=True)
+class Release:
+    """The newest revision of a release, as far as this agent needs it."""
+
+    name: str
+    namespace: str
+    values: Mapping[str, Any]
+
+    @property
+    def deployment(self) -> str:
+        """The chart's full name: of the release and the chart, with the cloud before the chart's own."""
+        return f"{self.name}-{_NAME}"
+
+    @property
+    def service_account(self) -> str:
+        """The service account that the values name, or the chart's full name."""
+        account = ((self.values.get("rbac") or {}).get("serviceAccount") or {}).get("name")
+        return str(account or self.deployment)
+
+
+class Autoscaler:
+    """The autoscaler in every cluster of a stand-in."""
+
+    def __init__(self, clusters: KubernetesStandIn, cloud: Cloud, now: Callable[[], datetime]) -> None:
+        self._clusters = clusters
+        self._cloud = cloud
+        self._now = now
+        self._deployed: dict[str, Release] = {}
+        self._written: dict[str, datetime] = {}
+
+    def tick(self, cluster: str) -> None:
+        """Bring the Deployment to what Helm's record says, and write the status if its time has come."""
+        release = self._release(cluster)
+        before = self._deployed.get(cluster)
+        if before is not None and release != before:
+            self._remove(cluster, before, release)
+        if release is None:
+            return
+        if release != before:
+            for obj in _objects(release):
+                self._clusters.apply(cluster, obj, "helm")
+            self._deployed[cluster] = release
+        if self._works(cluster, release) and self._due(cluster):
+            self._write(cluster, release)
+
+    def forget(self, cluster: str) -> None:
+        """A cluster is gone."""
+        self._deployed.pop(cluster, None)
+        self._written.pop(cluster, None)
+
+    def _release(self, cluster: str) -> Release | None:
+        newest: tuple[int, Mapping[str, Any]] | None = None
+        for secret in self._clusters.objects(cluster, "secrets"):
+            labels = secret["metadata"].get("labels") or {}
+            if labels.get("owner") == "helm" and labels.get("status") == "deployed":
+                document = _decoded(secret)
+                if document["chart"]["metadata"]["name"] == CHART:
+                    revision = int(document["version"])
+                    if newest is None or revision > newest[0]:
+                        newest = revision, document
+        if newest is None:
+            return None
+        document = newest[1]
+        return Release(document["name"], document["namespace"], document.get("config") or {})
+
+    def _remove(self, cluster: str, before: Release, after: Release | None) -> None:
+        del self._deployed[cluster]
+        if after is not None and (after.name, after.namespace) == (before.name, before.namespace):
+            return
+        self._clusters.remove(cluster, "Deployment", before.namespace, before.deployment, "apps")
+        self._clusters.remove(cluster, "ServiceAccount", before.namespace, before.service_account)
+        self._clusters.remove(cluster, "ConfigMap", before.namespace, STATUS)
+
+    def _works(self, cluster: str, release: Release) -> bool:
+        """A ready pod, with credentials: without its association it cannot ask AWS, and says nothing."""
+        role = self._cloud.pod_role(cluster, release.namespace, release.service_account)
+        found = {
+            (obj["metadata"]["namespace"], obj["metadata"]["name"]): obj
+            for obj in self._clusters.objects(cluster, "deployments", "apps")
+        }
+        deployment = found.get((release.namespace, release.deployment))
+        ready = ((deployment or {}).get("status") or {}).get("readyReplicas", 0)
+        return bool(role and ready)
+
+    def _due(self, cluster: str) -> bool:
+        last = self._written.get(cluster)
+        return last is None or (self._now() - last).total_seconds() >= _SCAN
+
+    def _write(self, cluster: str, release: Release) -> None:
+        now = self._now().astimezone(UTC)
+        stamp = f"{now:%Y-%m-%d %H:%M:%S.%f}000 +0000 UTC"
+        nodes = self._clusters.objects(cluster, "nodes")
+        groups = self._cloud.scaling_groups(cluster)
+        status = {
+            "time": stamp,
+            "autoscalerStatus": "Running",
+            "clusterWide": {
+                "health": _health(len(nodes), now),
+                "scaleUp": _activity("NoActivity", now),
+                "scaleDown": _activity("NoCandidates", now),
+            },
+            "nodeGroups": [_node_group(group, now) for group in groups],
+        }
+        obj = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": STATUS,
+                "namespace": release.namespace,
+                "annotations": {"cluster-autoscaler.kubernetes.io/last-updated": stamp},
+            },
+            "data": {"status": yaml.safe_dump(status, sort_keys=False)},
+        }
+        self._clusters.apply(cluster, obj, _MANAGER)
+        self._written[cluster] = self._now()
+
+
+def _objects(release: Release) -> list[dict[str, Any]]:
+    labels = {
+        "app.kubernetes.io/instance": release.name,
+        "app.kubernetes.io/name": _NAME,
+        "app.kubernetes.io/managed-by": "Helm",
+    }
+    selector = {key: labels[key] for key in ("app.kubernetes.io/instance", "app.kubernetes.io/name")}
+    tag = (release.values.get("image") or {}).get("tag") or _DEFAULT_TAG
+    where = {"namespace": release.namespace, "labels": labels}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": release.service_account, **where},
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": release.deployment, **where},
+            "spec": {
+                "replicas": int(release.values.get("replicaCount", 1)),
+                "selector": {"matchLabels": selector},
+                "template": {
+                    "metadata": {"labels": selector},
+                    "spec": {
+                        "serviceAccountName": release.service_account,
+                        "containers": [
+                            {
+                                "name": _NAME,
+                                "image": f"registry.k8s.io/autoscaling/cluster-autoscaler:{tag}",
+                            }
+                        ],
+                    },
+                },
+            },
+        },
+    ]
+
+
+def _decoded(secret: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The release in a Secret of Helm's, as Helm's storage driver writes it."""
+    packed = base64.b64decode(base64.b64decode(secret["data"]["release"]))
+    document: Mapping[str, Any] = json.loads(gzip.decompress(packed))
+    return document
+
+
+def _health(nodes: int, now: datetime) -> dict[str, Any]:
+    registered = {"total": nodes, "ready": nodes, "notStarted": 0}
+    counts = {"registered": registered, "longUnregistered": 0, "unregistered": 0}
+    return {"status": "Healthy", "nodeCounts": counts, **_times(now)}
+
+
+def _node_group(group: ScalingGroup, now: datetime) -> dict[str, Any]:
+    health = {
+        **_health(group.desired, now),
+        "cloudProviderTarget": group.desired,
+        "minSize": group.minimum,
+        "maxSize": group.maximum,
+    }
+    return {
+        "name": group.name,
+        "health": health,
+        "scaleUp": _activity("NoActivity", now),
+        "scaleDown": _activity("NoCandidates", now),
+    }
+
+
+def _activity(status: str, now: datetime) -> dict[str, Any]:
+    return {"status": status, **_times(now)}
+
+
+def _times(now: datetime) -> dict[str, str]:
+    moment = f"{now:%Y-%m-%dT%H:%M:%S.%f}000Z"
+    return {"lastProbeTime": moment, "lastTransitionTime": moment}

@@ -1,0 +1,58 @@
+"""The agents of all clusters, and the thread in which they work."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+from cali_infra.sandbox.agents.autoscaler import Autoscaler
+from cali_infra.sandbox.agents.fluent_bit import FluentBit
+from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
+from cali_infra.sandbox.ports import Cloud
+
+_log = logging.getLogger(__name__)
+# Seconds between two looks: short, because a person who has just run `up` is waiting.
+_EVERY = 1.0
+
+
+class Crew:
+    """Whatever runs in the clusters; `ca_file` is the authority behind the domains."""
+
+    def __init__(
+        self, clusters: KubernetesStandIn, cloud: Cloud, ca_file: str, now: Callable[[], datetime]
+    ) -> None:
+        self._clusters = clusters
+        self._agents = (Autoscaler(clusters, cloud, now), FluentBit(clusters, ca_file, now))
+        self._known: set[str] = set()
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Work in a thread of its own until `stop`."""
+        threading.Thread(target=self._work, name="agents", daemon=True).start()
+
+    def stop(self) -> None:
+        """Work no more; harmless when it never did."""
+        self._stopped.set()
+
+    def tick(self) -> None:
+        """Let every agent look at every cluster once."""
+        present = set(self._clusters.clusters())
+        for cluster in self._known - present:
+            for agent in self._agents:
+                agent.forget(cluster)
+        self._known = present
+        for cluster in present:
+            for agent in self._agents:
+                try:
+                    agent.tick(cluster)
+                except LookupError:
+                    # The cluster went away in the middle.
+                    continue
+                except Exception:
+                    _log.exception("%s in %s", type(agent).__name__, cluster)
+
+    def _work(self) -> None:
+        while not self._stopped.wait(_EVERY):
+            self.tick()
