@@ -19,9 +19,10 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cali_infra.adapters import aws_access, aws_bucket, aws_iam
+from cali_infra.adapters import aws_access, aws_bucket, aws_eks, aws_iam
 from cali_infra.adapters.aws_access import AccessEntry
 from cali_infra.adapters.aws_bucket import BucketDescription, StoredObject
+from cali_infra.adapters.aws_eks import Addon, Issue, NodeGroup, PodIdentity
 from cali_infra.adapters.aws_errors import ABSENT, translated
 from cali_infra.adapters.aws_iam import CallerKind, CallerPrincipal, PrincipalState
 from cali_infra.errors import AwsError
@@ -67,6 +68,7 @@ class ClusterDescription:
     endpoint: str
     ca: str
     public_cidrs: tuple[str, ...]
+    issues: tuple[Issue, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,22 @@ class NodeGroupDescription:
 
 @dataclass(frozen=True)
 class DomainDescription:
-    """An OpenSearch domain; `endpoint` is empty while it is being made."""
+    """An OpenSearch domain; `endpoint` is empty while it is being made.
+
+    `doing` is the service's word for what it is busy with, `Active` where it is with nothing. `tls_policy` names
+    the oldest TLS that is taken, and `fine_grained` is access control with users and roles of the domain's own.
+    """
 
     name: str
     endpoint: str
     deleted: bool
+    processing: bool = False
+    doing: str = ""
+    encrypted_at_rest: bool = False
+    node_to_node_encryption: bool = False
+    enforces_https: bool = False
+    tls_policy: str = ""
+    fine_grained: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,7 +189,23 @@ class Aws:
             endpoint=found.get("endpoint", ""),
             ca=found.get("certificateAuthority", {}).get("data", ""),
             public_cidrs=tuple(network.get("publicAccessCidrs", ())) if public else (),
+            issues=aws_eks.issues(found),
         )
+
+    def node_groups(self, cluster: str) -> tuple[NodeGroup, ...]:
+        """The cluster's managed node groups by name, with what ails them."""
+        found: tuple[NodeGroup, ...] = self._call("eks", lambda eks: aws_eks.node_groups(eks, cluster))
+        return found
+
+    def addons(self, cluster: str) -> tuple[Addon, ...]:
+        """The cluster's add-ons by name, with what ails them."""
+        found: tuple[Addon, ...] = self._call("eks", lambda eks: aws_eks.addons(eks, cluster))
+        return found
+
+    def pod_identities(self, cluster: str) -> tuple[PodIdentity, ...]:
+        """Which role the pods of which service account get."""
+        found: tuple[PodIdentity, ...] = self._call("eks", lambda eks: aws_eks.pod_identities(eks, cluster))
+        return found
 
     def cluster_versions(self) -> tuple[ClusterVersion, ...]:
         """The Kubernetes versions that EKS offers here, newest first as EKS lists them."""
@@ -207,7 +236,7 @@ class Aws:
         found = self._find("opensearch", lambda o: o.describe_domain(DomainName=name)["DomainStatus"])
         if found is None:
             return None
-        return DomainDescription(found["DomainName"], found.get("Endpoint", ""), bool(found.get("Deleted")))
+        return _domain(found)
 
     def vpc_state(self, vpc: str) -> str | None:
         """`pending` or `available`, or None where there is no such VPC."""
@@ -584,6 +613,26 @@ def _cluster_version(item: Mapping[str, Any]) -> ClusterVersion:
         default=bool(item.get("defaultVersion")),
         standard_until=day("endOfStandardSupportDate"),
         extended_until=day("endOfExtendedSupportDate"),
+    )
+
+
+def _domain(found: Mapping[str, Any]) -> DomainDescription:
+    endpoint = found.get("DomainEndpointOptions") or {}
+
+    def enabled(options: str) -> bool:
+        return bool((found.get(options) or {}).get("Enabled"))
+
+    return DomainDescription(
+        name=found["DomainName"],
+        endpoint=found.get("Endpoint", ""),
+        deleted=bool(found.get("Deleted")),
+        processing=bool(found.get("Processing") or found.get("UpgradeProcessing")),
+        doing=found.get("DomainProcessingStatus", ""),
+        encrypted_at_rest=enabled("EncryptionAtRestOptions"),
+        node_to_node_encryption=enabled("NodeToNodeEncryptionOptions"),
+        enforces_https=bool(endpoint.get("EnforceHTTPS")),
+        tls_policy=endpoint.get("TLSSecurityPolicy", ""),
+        fine_grained=enabled("AdvancedSecurityOptions"),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -31,7 +31,14 @@ _POLICY_OF_INDEX = "index.plugins.index_state_management.policy_id"
 # The longest request line that a domain takes has 4,096 bytes, and an index prefix has up to 64.
 _INDICES_AT_ONCE = 40
 
+# A port that nobody listens on may swallow the request.
+_PLAIN_TIMEOUT = 5.0
+
+# Connections that are kept for requests at the same time.
+_CONNECTIONS = 10
+
 Body = dict[str, Any]
+Params = Mapping[str, int | str]
 
 
 class _TryAgainError(Exception):
@@ -75,7 +82,58 @@ class OpenSearch:
 
     def health(self) -> str:
         """green, yellow or red."""
-        return str(self._request("GET", "/_cluster/health")["status"])
+        return str(self.cluster_health()["status"])
+
+    def cluster_health(self) -> Body:
+        """The cluster's `status` (green, yellow or red) with the counts of its nodes and shards."""
+        return self._request("GET", "/_cluster/health")
+
+    def accepts_anybody(self) -> bool:
+        """Whether the domain lets a caller in who gives no password; one request."""
+        try:
+            self._request("GET", "/", client=self._connect())
+        except OpenSearchError as error:
+            if error.status in (401, 403):
+                return False
+            raise
+        return True
+
+    def answers_plain_http(self) -> bool:
+        """Whether the domain takes a request without TLS, on port 80 or on its own port where that has a number.
+
+        No password is sent. To be turned away (no connection, a redirection, 403) is to be refused; a demand for a
+        password is not.
+        """
+        import urllib3
+
+        port = self._port if ":" in self.endpoint else 80
+        try:
+            with urllib3.HTTPConnectionPool(self._host, port, retries=False, timeout=_PLAIN_TIMEOUT) as pool:
+                status = pool.request("GET", "/", redirect=False).status
+        except (urllib3.exceptions.HTTPError, OSError):
+            return False
+        return status < 300 or status == 401
+
+    def may_search(self, index: str) -> bool:
+        """Whether this user may search an index, which need not exist; nothing is read."""
+        return self._may("POST", f"/{_path(index)}/_search", {"size": 0})
+
+    def may_write(self, index: str) -> bool:
+        """Whether this user may write to an index that does not exist; nothing is written.
+
+        The domain looks at the user's rights first, and then refuses what demands an alias where there is none.
+        """
+        return self._may("POST", f"/{_path(index)}/_doc", {}, {"require_alias": "true"})
+
+    def refresh(self, pattern: str) -> None:
+        """Show to searches what was written to the indices of a pattern up to now."""
+        path = f"/{quote(pattern, safe='*,')}/_refresh"
+        self._request("POST", path, params={"ignore_unavailable": "true", "allow_no_indices": "true"})
+
+    def search(self, pattern: str, body: Body) -> Body:
+        """A search over the indices of a pattern; one that fits none finds nothing."""
+        path = f"/{quote(pattern, safe='*,')}/_search"
+        return self._request("POST", path, body, {"ignore_unavailable": "true", "allow_no_indices": "true"})
 
     def accepts(self, user: str, password: SecretStr) -> bool:
         """Whether the domain lets this user in with this password; one request."""
@@ -117,9 +175,7 @@ class OpenSearch:
         else's, or with none, is left as it is: it may be there to be kept. Source: the chapter "Managed indexes"
         of the OpenSearch documentation.
         """
-        found = self._find(f"{_RETENTION}/explain/{quote(pattern, safe='*')}") or {}
-        # Beside the indices the answer holds a count.
-        policies = {index: one.get(_POLICY_OF_INDEX) for index, one in found.items() if isinstance(one, dict)}
+        policies = self.policies_of(pattern)
         left = {index: "it has no policy" for index, policy in policies.items() if policy is None}
         ours = sorted(index for index, policy in policies.items() if policy == name)
         for start in range(0, len(ours), _INDICES_AT_ONCE):
@@ -128,6 +184,12 @@ class OpenSearch:
             answer = self._request("POST", f"{_RETENTION}/change_policy/{indices}", {"policy_id": name})
             left |= {one["index_name"]: str(one["reason"]) for one in answer.get("failed_indices") or ()}
         return left
+
+    def policies_of(self, pattern: str) -> dict[str, str | None]:
+        """Which index state policy each index of a pattern follows; None is none."""
+        found = self._find(f"{_RETENTION}/explain/{quote(pattern, safe='*')}") or {}
+        # Beside the indices the answer holds a count.
+        return {index: one.get(_POLICY_OF_INDEX) for index, one in found.items() if isinstance(one, dict)}
 
     def role(self, name: str) -> Body | None:
         """The role of this name, or None."""
@@ -170,6 +232,16 @@ class OpenSearch:
 
     # -- requests ---------------------------------------------------------------------------------------
 
+    def _may(self, method: str, path: str, body: Body, params: Params | None = None) -> bool:
+        try:
+            self._request(method, path, body, params)
+        except OpenSearchError as error:
+            # What is not there is told to those only who may ask for it.
+            if error.status in (403, 404):
+                return error.status == 404
+            raise
+        return True
+
     def _named(self, path: str, name: str) -> Body | None:
         found = self._find(path)
         return None if found is None else found.get(name)
@@ -187,7 +259,7 @@ class OpenSearch:
         method: str,
         path: str,
         body: Body | None = None,
-        params: dict[str, int] | None = None,
+        params: Params | None = None,
         *,
         client: opensearchpy.OpenSearch | None = None,
     ) -> Body:
@@ -219,7 +291,7 @@ class OpenSearch:
         method: str,
         path: str,
         body: Body | None,
-        params: dict[str, int] | None,
+        params: Params | None,
     ) -> Body:
         from opensearchpy import exceptions
 
@@ -240,7 +312,7 @@ class OpenSearch:
             raise self._not_json(method, path)
         return answer
 
-    def _connect(self, user: str, password: SecretStr) -> opensearchpy.OpenSearch:
+    def _connect(self, user: str = "", password: SecretStr | None = None) -> opensearchpy.OpenSearch:
         import opensearchpy
 
         class QuietConnection(opensearchpy.Urllib3HttpConnection):
@@ -252,12 +324,13 @@ class OpenSearch:
 
         return opensearchpy.OpenSearch(
             hosts=[{"host": self._host, "port": self._port}],
-            http_auth=(user, password.get_secret_value()),
+            http_auth=(user, password.get_secret_value()) if password is not None else None,
             connection_class=QuietConnection,
             use_ssl=True,
             verify_certs=True,
             ca_certs=str(self._ca_file) if self._ca_file else None,
             timeout=TIMEOUT,
+            pool_maxsize=_CONNECTIONS,
             # Retries are counted in one place, above.
             max_retries=0,
             retry_on_timeout=False,

@@ -27,7 +27,7 @@ from python_terraform import IsFlagged
 from python_terraform import Terraform as CommandBuilder
 
 from cali_infra import files
-from cali_infra.adapters import terraform_errors, terraform_process, terraform_state
+from cali_infra.adapters import terraform_errors, terraform_plan, terraform_process, terraform_state
 from cali_infra.adapters.terraform_events import (
     ChangeSummary,
     DiagnosticEvent,
@@ -306,6 +306,16 @@ class Terraform:
         refuse_unsaved_state(folder)
         run = self._run(folder, "apply", options, str(plan.absolute()), watch=listen, cancel=cancel)
         return ApplyOutcome(summary.add, summary.change, summary.remove, run.warnings)
+
+    def undoes(self, folder: Path, plan: Path) -> Mapping[str, tuple[str, ...]]:
+        """Which resources a saved plan would put back after somebody has changed them outside, by address, with the
+        attributes (none: the resource is gone).
+
+        Starts plugins, as a plan does. Raises TerraformError when the plan cannot be read.
+        """
+        options = {"json": _FLAG, "no_color": _FLAG}
+        run = self._run(folder, "show", options, str(plan.absolute()), plain=True, timeout=_QUICK)
+        return terraform_plan.undone("\n".join(run.lines))
 
     def state(self, folder: Path) -> StateSnapshot:
         """The state as it is now, local or remote; starts no plugin. The folder must be initialised.

@@ -12,8 +12,8 @@ name starts with an underscore):
                              "shows": {"status": "DEGRADED", "health": {"issues": [...]}}}
     DELETE takes all of a kind back, GET shows them; GET /_sandbox/calls counts the calls.
 
-The clock is EventBridge Scheduler's only; moving it runs what is then due before the answer comes back. An ailment is
-what a Describe call shows of something in the place of how it is.
+The clock is EventBridge Scheduler's only; moving it runs what is then due before the answer comes back. An ailment
+is what a Describe call shows of something in the place of how it is.
 """
 
 from __future__ import annotations

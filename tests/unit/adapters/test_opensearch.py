@@ -65,9 +65,8 @@ def domain(tmp_path: Path) -> Iterator[Domain]:
 
         def _handle(self) -> None:
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            user, _, password = (
-                base64.b64decode(self.headers["Authorization"].partition(" ")[2]).decode().partition(":")
-            )
+            header = self.headers.get("Authorization", "")
+            user, _, password = base64.b64decode(header.partition(" ")[2]).decode().partition(":")
             answer = made.take(Request(self.command, self.path, user, json.loads(raw) if raw else None))
             if answer is None:
                 self.close_connection = True
@@ -245,3 +244,73 @@ def test_an_answer_that_is_no_json_is_told(domain: Domain, clock: Clock) -> None
 
 def test_a_standard_port_is_https() -> None:
     assert OpenSearch("search.example.com", "admin", PASSWORD)._port == 443
+
+
+# -- what `cali verify` asks -----------------------------------------------------------------------------------
+
+
+def test_who_gives_no_password_is_let_in_or_not(domain: Domain, clock: Clock) -> None:
+    domain.answer("GET /", (200, {}))
+    assert not connect(domain, clock).accepts_anybody()
+    domain.passwords[""] = ""
+    assert connect(domain, clock).accepts_anybody()
+    assert domain.requests[-1].user == ""
+
+
+def test_rights_are_tried_on_an_index_that_is_not_there(domain: Domain, clock: Clock) -> None:
+    opensearch = connect(domain, clock)
+    domain.answer("POST /logs-cali-verify/_search", (404, {}), (403, {}), (200, {}))
+    assert [opensearch.may_search("logs-cali-verify") for _ in range(3)] == [True, False, True]
+    domain.answer("POST /logs-cali-verify/_doc", (404, {}), (403, {}))
+    assert [opensearch.may_write("logs-cali-verify") for _ in range(2)] == [True, False]
+    assert domain.requests[-1].path.endswith("?require_alias=true"), "so that nothing is ever written"
+    domain.answer("POST /logs-cali-verify/_doc", (400, {"error": "no"}))
+    with pytest.raises(OpenSearchError):
+        opensearch.may_write("logs-cali-verify")
+
+
+def test_a_search_goes_over_a_pattern_that_may_fit_nothing(domain: Domain, clock: Clock) -> None:
+    domain.answer("POST /logs-*/_search", (200, {"hits": {"hits": []}}))
+    assert connect(domain, clock).search("logs-*", {"size": 1}) == {"hits": {"hits": []}}
+    assert "ignore_unavailable=true" in domain.requests[-1].path
+    assert domain.requests[-1].body == {"size": 1}
+
+
+def test_which_policy_an_index_follows(domain: Domain, clock: Clock) -> None:
+    key = "index.plugins.index_state_management.policy_id"
+    answer = {"logs-1": {key: "kept"}, "logs-2": {key: None}, "total_managed_indices": 1}
+    domain.answer("GET /_plugins/_ism/explain/logs-*", (200, answer))
+    assert connect(domain, clock).policies_of("logs-*") == {"logs-1": "kept", "logs-2": None}
+
+
+@pytest.mark.parametrize(
+    ("status", "answers"), [(200, True), (401, True), (301, False), (403, False), (400, False)]
+)
+def test_plain_http_is_answered_by_a_demand_for_a_password_too(status: int, answers: bool) -> None:
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None: ...
+
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("Authorization", ""))
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        found = OpenSearch(f"127.0.0.1:{server.server_port}", "admin", PASSWORD).answers_plain_http()
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert found is answers
+    assert seen == [""], "no password is sent in clear"
+
+
+def test_plain_http_to_a_port_of_tls_is_refused(domain: Domain, clock: Clock) -> None:
+    assert not connect(domain, clock).answers_plain_http()
+    assert not OpenSearch("127.0.0.1:1", "admin", PASSWORD).answers_plain_http()
