@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
@@ -89,6 +89,25 @@ class StackPlan(StagePlan):
     @property
     def empty(self) -> bool:
         return not (self.changes or self.outputs_changed or self.bookkeeping)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How what is there stands against a stack: `planned` is what `up` would do, `outside` what of that puts back
+    what somebody has changed outside, by address with the attributes (none: the resource is gone), and `moved` what
+    only the state or an output would gain.
+
+    What the stack leaves to others (the number of nodes, to the autoscaler) differs all the time and is in neither.
+    """
+
+    planned: tuple[ResourceChange, ...] = ()
+    outside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    moved: tuple[str, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """`up` would change nothing."""
+        return not (self.planned or self.moved)
 
 
 class TerraformStage:
@@ -226,6 +245,21 @@ class TerraformStage:
                 remedy="run the command again: it shows what is to be done now",
             )
         return not fresh.empty
+
+    def drift(self, cancel: Event) -> Drift:
+        """Compare the stack with what is there, without a lock; nothing is repaired or written but the variables.
+
+        Raises what `plan` raises, and nothing is kept of the plan.
+        """
+        self._render()
+        file = self._workspace.plans / f"{self.stage.name}.drift.tfplan"
+        try:
+            outcome = self._terraform.plan(self.folder, out=file, lock=False, cancel=cancel)
+            outside = self._terraform.undoes(self.folder, file) if outcome.changes else {}
+        finally:
+            file.unlink(missing_ok=True)
+        outputs = ("an output changes",) if outcome.outputs_changed and not outcome.changes else ()
+        return Drift(outcome.changes, outside, (*outcome.bookkeeping, *outputs))
 
     def discard(self) -> None:
         self._plan_file.unlink(missing_ok=True)

@@ -1,0 +1,169 @@
+"""What a check is handed: the platform, what the checks of a run share, and how it puts down what it holds.
+
+A fact is asked once, by whoever comes first, and its error is everybody's who needs it. `Facts` lives as long as
+one round of checks: the next round asks anew.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import import_module
+from threading import Event
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from cali_infra.errors import OperationError
+
+if TYPE_CHECKING:
+    from cali_infra.adapters.kubernetes import Kubernetes
+    from cali_infra.verify.subject import Stack, Subject
+
+T = TypeVar("T")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class LateError(OperationError):
+    """What a check waits for does not come in the check's own time."""
+
+    code = "late"
+
+
+class Facts:
+    """What the checks of one round share. `cancel` is set when the whole round is interrupted."""
+
+    def __init__(self, cancel: Event) -> None:
+        self.cancel = cancel
+        self._lock = threading.Lock()
+        self._asked: dict[str, Future[Any]] = {}
+        self._held = ExitStack()
+
+    def get(self, name: str, ask: Callable[[], T], patience: float) -> T:
+        """The answer to a question, asked now if nobody did before.
+
+        Raises what asking raised, and LateError when somebody else's asking takes longer than `patience` seconds.
+        """
+        with self._lock:
+            mine = name not in self._asked
+            future = self._asked.setdefault(name, Future())
+        if mine:
+            try:
+                future.set_result(ask())
+            except BaseException as error:
+                future.set_exception(error)
+                raise
+        try:
+            return cast(T, future.result(timeout=patience))
+        except TimeoutError as error:
+            if future.done():
+                raise
+            raise LateError(f"{name}: no answer within {patience:.0f} seconds") from error
+
+    def hold(self, manager: AbstractContextManager[T]) -> T:
+        """Enter a context for as long as the round lasts."""
+        with self._lock:
+            return self._held.enter_context(manager)
+
+    def close(self) -> None:
+        """Leave what is held."""
+        self._held.close()
+
+
+@dataclass
+class Undoing:
+    """What a check has to put down, the last first: each is done once, by whoever comes to it."""
+
+    _steps: list[tuple[str, Callable[[], None]]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, what: str, undo: Callable[[], None]) -> None:
+        with self._lock:
+            self._steps.append((what, undo))
+
+    def __bool__(self) -> bool:
+        with self._lock:
+            return bool(self._steps)
+
+    def run(self) -> list[str]:
+        """Do it all; returns, in words, what could not be undone."""
+        left: list[str] = []
+        while True:
+            with self._lock:
+                if not self._steps:
+                    return left
+                what, undo = self._steps.pop()
+            try:
+                undo()
+            except Exception as error:
+                left.append(f"{what} ({error})")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What one check works with. `cancel` is set when it is to stop: the run was interrupted, or its time is over.
+
+    `clock` counts seconds and `deadline` is the moment on it at which the check is given up.
+    """
+
+    subject: Subject
+    facts: Facts
+    cancel: Event
+    deadline: float
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = _now
+    undoing: Undoing = field(default_factory=Undoing)
+
+    def fact(self, name: str, ask: Callable[[], T]) -> T:
+        """The answer to a question that other checks may ask too. Raises what asking raises."""
+        return self.facts.get(name, ask, self.left())
+
+    def left(self) -> float:
+        """Seconds until this check is given up."""
+        return max(0.0, self.deadline - self.clock())
+
+    def defer(self, what: str, undo: Callable[[], None]) -> None:
+        """Have something put down when the check ends, in whatever way: also after Ctrl-C, and when it hangs.
+
+        Say it before it is made, so that nothing made is ever unknown: to undo what was never made must do no harm.
+        """
+        self.undoing.add(what, undo)
+
+    # -- facts that every family asks for ---------------------------------------------------------------
+
+    def stack(self, name: str) -> Stack:
+        """A Terraform stack, opened."""
+        return self.fact(f"stack {name}", lambda: self.subject.stack(name, self.facts.cancel))
+
+    def output(self, stack: str, name: str) -> str:
+        """An output of a stack as text; empty where it was never applied."""
+        return str(self.stack(stack).outputs().get(name) or "")
+
+    def kubernetes(self) -> Kubernetes:
+        """The cluster."""
+
+        def connect() -> Kubernetes:
+            self.clients()
+            # Its address is an output.
+            self.stack("eks")
+            return self.subject.kubernetes()
+
+        return self.fact("the cluster's API", connect)
+
+    def clients(self) -> None:
+        """Import the packages that speak to a cluster and to a domain, in one thread.
+
+        Both import themselves in circles: a thread that comes in the middle would see half a module.
+        """
+
+        def imported() -> None:
+            for package in ("kubernetes.client", "opensearchpy", "tenacity"):
+                import_module(package)
+
+        self.fact("the clients", imported)
