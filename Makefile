@@ -14,7 +14,7 @@ WITH_MIRROR    = if [ -n "$$($(PYTHON) scripts/terraform_mirror.py --config $(MI
 # Two at a time, a file after the other: the sandbox's tests wait for Terraform most of the time.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: sandbox test unit faults lint bench clean
+.PHONY: sandbox test unit faults lint guide bench clean
 
 sandbox: $(READY)
 	test -f cali.yaml -a -f secrets.yaml || $(BIN)/cali init --yes
@@ -34,6 +34,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# docs/verify.md, from the checks.
+guide: $(READY)
+	$(BIN)/python scripts/verify_guide.py
 
 bench: $(READY)
 	$(WITH_MIRROR) $(BIN)/python -m benchmarks

@@ -69,9 +69,25 @@ class Index:
     writer_password: SecretStr
     reader_password: SecretStr
 
+    @classmethod
+    def of(cls, settings: Settings, secrets: Secrets) -> Index:
+        """What these settings and passwords want."""
+        return cls(
+            prefix=settings.logging.index_prefix,
+            retention_days=settings.logging.retention_days,
+            data_nodes=settings.search.instance_count,
+            writer_password=secrets.opensearch.writer_password,
+            reader_password=secrets.opensearch.reader_password,
+        )
+
     @property
     def pattern(self) -> str:
         return f"{self.prefix}-*"
+
+    @property
+    def policy_name(self) -> str:
+        """The name of the retention policy; the template has the prefix's."""
+        return f"{self.prefix}-retention"
 
     @property
     def priority(self) -> int:
@@ -171,13 +187,7 @@ class IndexWork:
     ) -> None:
         self._stage = "index"
         self._domain = connect(settings.search.master_username, secrets.opensearch.master_password)
-        self._wanted = Index(
-            prefix=settings.logging.index_prefix,
-            retention_days=settings.logging.retention_days,
-            data_nodes=settings.search.instance_count,
-            writer_password=secrets.opensearch.writer_password,
-            reader_password=secrets.opensearch.reader_password,
-        )
+        self._wanted = Index.of(settings, secrets)
 
     def exists(self) -> bool:
         return self._domain.template(self._wanted.prefix) is not None
@@ -240,7 +250,7 @@ class IndexWork:
             )
 
     def _policy_step(self) -> _Step | None:
-        domain, name, wanted = self._domain, f"{self._wanted.prefix}-retention", self._wanted.policy()
+        domain, name, wanted = self._domain, self._wanted.policy_name, self._wanted.policy()
         found = domain.policy(name)
         policy, version = found if found else (None, None)
 
@@ -273,11 +283,11 @@ def _bind(put: Callable[[str, Body], None], name: str, body: Body) -> Call:
 def _step(address: str, found: Body | None, wanted: Body, call: Call) -> _Step | None:
     if found is None:
         return _Step(ResourceChange(address, Action.CREATE), call)
-    fields = tuple(_differences(found, wanted, ""))
+    fields = tuple(differences(found, wanted))
     return _Step(ResourceChange(address, Action.UPDATE, fields), call) if fields else None
 
 
-def _differences(found: Any, wanted: Any, path: str) -> Iterator[str]:
+def differences(found: Any, wanted: Any, path: str = "") -> Iterator[str]:
     """What `wanted` says otherwise than `found`; what only the domain says is its own business.
 
     A whole `template` is ours, so that there a key too many counts as well.
@@ -285,10 +295,10 @@ def _differences(found: Any, wanted: Any, path: str) -> Iterator[str]:
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         whole = path.startswith(("template.", "template"))
         for key in sorted({*wanted, *(found if whole else ())}):
-            yield from _differences(found.get(key), wanted.get(key), f"{path}.{key}" if path else key)
+            yield from differences(found.get(key), wanted.get(key), f"{path}.{key}" if path else key)
     elif isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
         for position, (old, new) in enumerate(zip(found, wanted, strict=True)):
-            yield from _differences(old, new, f"{path}[{position}]")
+            yield from differences(old, new, f"{path}[{position}]")
     elif found != wanted:
         yield f"{path}: {_brief(found)} -> {_brief(wanted)}"
 

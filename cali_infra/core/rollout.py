@@ -53,15 +53,15 @@ def wait_for_rollout(
             shown = ready
         late = elapsed > patience
         if obj and (late or elapsed > _QUIET):
-            for reason in _reasons(kubernetes, obj):
+            for reason in reasons(kubernetes, obj):
                 if reason not in said:
                     said.add(reason)
                     watch.warn(f"{ref}: {reason}", stage=stage)
         if late:
-            reasons = "\n".join(f"- {reason}" for reason in dict.fromkeys(_reasons(kubernetes, obj or {})))
+            why = "\n".join(f"- {reason}" for reason in dict.fromkeys(reasons(kubernetes, obj or {})))
             raise KubernetesError(
                 f"{ref} has {ready} of {wanted} replicas ready after {patience:.0f} seconds"
-                + (f":\n{reasons}" if reasons else "; its pods give no reason"),
+                + (f":\n{why}" if why else "; its pods give no reason"),
                 object_ref=str(ref),
                 remedy=f"kubectl -n {ref.namespace} describe {ref.kind.lower()} {ref.name}",
             )
@@ -95,7 +95,8 @@ def replicas(obj: Object) -> tuple[int, int]:
     return ready, wanted
 
 
-def _reasons(kubernetes: Kubernetes, obj: Object) -> Iterator[str]:
+def reasons(kubernetes: Kubernetes, obj: Object) -> Iterator[str]:
+    """Why a workload is not ready, as its pods and the events tell it; an empty object is one that is gone."""
     """What stands in the way, as pods and events tell it."""
     if not obj:
         yield "it is gone"
@@ -104,14 +105,15 @@ def _reasons(kubernetes: Kubernetes, obj: Object) -> Iterator[str]:
     labels = (obj["spec"].get("selector") or {}).get("matchLabels") or {}
     pods = kubernetes.list("v1", "Pod", namespace, labels)
     for pod in pods:
-        yield from _pod_reasons(kubernetes, pod)
+        yield from pod_reasons(kubernetes, pod)
     names = {obj["metadata"]["name"], *(pod["metadata"]["name"] for pod in pods)}
     for event in kubernetes.list("v1", "Event", namespace):
         if event.get("type") == "Warning" and (event.get("involvedObject") or {}).get("name") in names:
             yield f"{event.get('reason', '')}: {event.get('message', '')}"
 
 
-def _pod_reasons(kubernetes: Kubernetes, pod: dict[str, Any]) -> Iterator[str]:
+def pod_reasons(kubernetes: Kubernetes, pod: dict[str, Any]) -> Iterator[str]:
+    """Why a pod does not run, as its status tells it; of one that crashes the last lines of its log too."""
     status, name = pod.get("status") or {}, pod["metadata"]["name"]
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
