@@ -21,10 +21,13 @@ from cali_infra.errors import CaliError, RefusedError, SettingsError
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
+    from rich.text import Text
     from rich.tree import Tree
 
     from cali_infra.plans import StagePlan, StageResult
     from cali_infra.ui_tree import RunView
+    from cali_infra.verify.checks import Check, Result
+    from cali_infra.verify.report import Report
 
 # What a terminal would obey instead of show; line breaks and tabs stay.
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -74,6 +77,10 @@ class UI:
     def hide(self, redact: Callable[[str], str]) -> None:
         """From here on everything passes `redact` first; called once the secrets are known."""
         self._redact = redact
+
+    def clean(self, text: str) -> str:
+        """The text as it is shown: without secrets and control characters, for a file that is kept."""
+        return self._clean(text)
 
     def redacted(self, text: str) -> str:
         """The text without secrets, for a file that is kept."""
@@ -236,8 +243,12 @@ class UI:
         *,
         title: str = "",
         as_data: bool = True,
+        styles: Sequence[str] = (),
     ) -> None:
-        """A table: drawn in a terminal, plain aligned columns anywhere else; of messages, unless `as_data`."""
+        """A table: drawn in a terminal, plain aligned columns anywhere else; of messages, unless `as_data`.
+
+        `styles` colour the first cell of each row.
+        """
         head, *cleaned = [[self._clean(cell) for cell in row] for row in (columns, *rows)]
         to_stdout = as_data and not self.json_output
         name, stream = ("stdout", self._stdout) if to_stdout else ("stderr", self._stderr)
@@ -254,14 +265,43 @@ class UI:
         )
         for column in head:
             table.add_column(column, overflow="fold")
-        for row in cleaned:
-            table.add_row(*(Text(cell) for cell in row))
+        for number, row in enumerate(cleaned):
+            first = styles[number] if styles else ""
+            table.add_row(*(Text(cell, "" if index else first) for index, cell in enumerate(row)))
         if title:
             # Not Rich's own title: that is wrapped to the width of the columns.
             self._console(name).print(Text(self._clean(title), "bold"))
         self._console(name).print(table)
 
+    def report(self, report: Report, *, whole: bool = True) -> None:
+        """What checks found: tables by family, what is wrong with its cause and remedy, and the counts.
+
+        A `whole` report is what was asked for, and goes to stdout; one that a run only ends with, and one beside
+        JSON, goes to stderr and has no tables.
+        """
+        from cali_infra import ui_checks
+
+        to_stdout = whole and not self.json_output
+        if self.quiet and not to_stdout and report.ok():
+            return
+        if to_stdout:
+            for table in ui_checks.tables(report, utf=_is_utf(self._stdout)):
+                self.table(ui_checks.COLUMNS, table.rows, title=table.title, styles=table.styles)
+                self._message("", to_stdout=True)
+        for finding in ui_checks.findings(report):
+            self._message(finding.heading, finding.style, to_stdout=to_stdout)
+            for line in finding.cause.splitlines():
+                self._message(f"  {line}", to_stdout=to_stdout)
+            for line in finding.remedy.splitlines():
+                self._message(f"    {line}", "cyan", to_stdout=to_stdout)
+        good = report.ok()
+        self._message(ui_checks.summary(report), "green" if good else "bold", to_stdout=to_stdout)
+
     # -- a run ------------------------------------------------------------------------------------------
+
+    def checks(self, total: int) -> LiveChecks:
+        """A watcher of checks, to be used in a `with` block."""
+        return LiveChecks(self, total)
 
     def tree(self, title: str, stages: Sequence[str]) -> LiveTree:
         """A watcher of a run over these stages, to be used in a `with` block."""
@@ -442,6 +482,66 @@ class LiveTree:
         clean = self._ui._clean(f"{about}{text}").replace("\n", "\n  ")
         with self._ui._lock:
             self._ui._write(self._ui._stderr, f"{self._ui._now():%H:%M:%S} {clean}\n")
+
+
+class LiveChecks:
+    """A `verify.runner.Watch` that shows: one line that lives in a terminal, nothing but what matters elsewhere."""
+
+    def __init__(self, ui: UI, total: int) -> None:
+        from cali_infra.ui_checks import Running
+
+        self._ui = ui
+        self._lock = threading.Lock()
+        self._running = Running(total, _is_utf(ui._stderr))
+        self._shown = ui._is_terminal(ui._stderr) and not ui.quiet
+        self._live: Live | None = None
+        self._started = ui._clock()
+
+    def __enter__(self) -> LiveChecks:
+        if self._shown:
+            from rich.live import Live
+
+            self._live = Live(
+                self,
+                console=self._ui._console("stderr"),
+                refresh_per_second=8,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        live, self._live = self._live, None
+        if live:
+            live.stop()
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        # Drawn while Rich holds its own lock: nothing here may wait for the UI's.
+        with self._lock:
+            line = self._running.line(self._ui._clock() - self._started)
+        return Text(line, "dim", no_wrap=True, overflow="ellipsis")
+
+    # -- verify.runner.Watch ----------------------------------------------------------------------------
+
+    def started(self, check: Check) -> None:
+        with self._lock:
+            self._running.started(check)
+
+    def ended(self, check: Check, result: Result) -> None:
+        with self._lock:
+            self._running.ended(check, result)
+        self._ui.debug(f"{result.status.value} {check.id}: {result.detail}")
+
+    def again(self, left: int, pause: float) -> None:
+        with self._lock:
+            self._running.again(left)
+        self._ui.info(f"{left} checks have not passed yet; they are asked again in {pause:.0f} seconds")
 
 
 def _cleaned(result: StageResult, clean: Callable[[str], str]) -> StageResult:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +34,7 @@ COMMANDS = {
     "plan": "Show what `up` would change, resource by resource; nothing is written.",
     "up": "Plan, ask, and apply what has changed; a second run goes on where the first one stopped.",
     "down": "Delete everything that this environment is made of, after naming it.",
+    "verify": "Prove that the platform works, with a cause and a remedy for each failure.",
     "status": "Show stages, versions, nodes, endpoints, who has access, and when it last changed.",
     "kubeconfig": "Write a context for kubectl into your kubeconfig; needs cali.yaml and AWS credentials alone.",
     "grant-access": "Let a teammate into the cluster, change how far, or give an end to it.",
@@ -208,6 +210,10 @@ def main() -> None:
     except BrokenPipeError:
         # The interpreter must not stumble over it once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if any(thread.is_alive() and not thread.daemon for thread in threading.enumerate()[1:]):
+        # A call that hangs was given up and told of: the interpreter would wait for it.
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -13,8 +13,15 @@ if TYPE_CHECKING:
     from cali_infra.ui import UI
 
 
+# What is said at the first Ctrl-C, and at each further one.
+TERRAFORM = (
+    "stopping: Terraform puts down what it holds and writes its state; this can take a minute",
+    "still stopping: killing it now would lose the state of what is being made",
+)
+
+
 @contextmanager
-def interruptible(ui: UI) -> Iterator[Event]:
+def interruptible(ui: UI, words: tuple[str, str] = TERRAFORM) -> Iterator[Event]:
     """An event that the first Ctrl-C (or SIGTERM) sets, for as long as the block lasts.
 
     While a question is open there is nothing to put down: Ctrl-C then ends it with KeyboardInterrupt.
@@ -26,13 +33,8 @@ def interruptible(ui: UI) -> Iterator[Event]:
         cancel.set()
         if ui.asking:
             raise KeyboardInterrupt
-        words = (
-            "stopping: Terraform puts down what it holds and writes its state; this can take a minute"
-            if first
-            else "still stopping: killing it now would lose the state of what is being made"
-        )
         # Not here: the signal may have come in the middle of a line that this very thread was writing.
-        Thread(target=ui.warn, args=(words,), daemon=True).start()
+        Thread(target=ui.warn, args=(words[not first],), daemon=True).start()
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from threading import Event
 from typing import TYPE_CHECKING
 
-from cali_infra.cli.interrupts import interruptible
+from cali_infra.cli.interrupts import TERRAFORM, interruptible
 
 if TYPE_CHECKING:
     from cali_infra.cli.context import Options
@@ -32,13 +32,22 @@ class Run:
 
 
 @contextmanager
-def running(options: Options, *, exclusive: bool = True, force_conflicts: bool = False) -> Iterator[Run]:
-    """Open the environment that the options name, alone in its workspace unless not `exclusive`."""
+def running(
+    options: Options,
+    *,
+    exclusive: bool = True,
+    force_conflicts: bool = False,
+    words: tuple[str, str] = TERRAFORM,
+) -> Iterator[Run]:
+    """Open the environment that the options name, alone in its workspace unless not `exclusive`.
+
+    `words` are said at Ctrl-C.
+    """
     from cali_infra.cli.context import open_environment
     from cali_infra.core.platform import open_platform
 
     ui = options.ui
-    with interruptible(ui) as cancel:
+    with interruptible(ui, words) as cancel:
         environment = open_environment(options)
         platform = open_platform(
             environment.target,

@@ -31,9 +31,13 @@ def up(
             "--force-conflicts", help="Take over fields of Kubernetes objects that other tools manage."
         ),
     ] = False,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Do not end with the quick part of `cali verify`.")
+    ] = False,
 ) -> None:
     """Plan, ask, and apply what has changed; a second run goes on where the first one stopped."""
     from cali_infra.cli import running
+    from cali_infra.cli import verify as checks
     from cali_infra.core.deploy import Deployment, Question, selection
     from cali_infra.core.preflight import check_up
     from cali_infra.core.report import run_document
@@ -93,8 +97,12 @@ def up(
                 # An access that has ended is why an entry would go.
                 warn_of_access(platform)
                 raise
+        checked = None
+        if report.ok and not no_verify:
+            checked = checks.quickly(run, [s.name for s in chosen], options, settle=report.changed)
         if options.json_output:
-            ui.json(run_document(report, platform.settings.environment))
+            document = checked.document() if checked else None
+            ui.json(run_document(report, platform.settings.environment, verify=document))
         warn_of_access(platform)
         forget_search_users(platform)
         changed = (
@@ -103,4 +111,7 @@ def up(
         running.conclude(
             ui, report, changed, "Mend what failed and run `cali up` again: it goes on from there."
         )
+        if checked is not None:
+            ui.report(checked, whole=False)
+            raise typer.Exit(checks.code(checked))
         raise typer.Exit(running.exit_code(report))

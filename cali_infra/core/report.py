@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cali_infra.plans import StageResult, Status
@@ -34,12 +34,17 @@ class Report:
         return any(r.status in moving for r in self.results)
 
 
-def run_document(report: Report, environment: str, survivors: Sequence[str] = ()) -> dict[str, object]:
-    """The document of `up` and `down`."""
+def run_document(
+    report: Report,
+    environment: str,
+    survivors: Sequence[str] = (),
+    verify: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    """The document of `up` and `down`; `verify` is the one of the checks that ended it, where they ran."""
     document: dict[str, object] = {
-        "ok": report.ok and not survivors,
+        "ok": report.ok and not survivors and (not verify or bool(verify["ok"])),
         "env": environment,
-        "verify": {},
+        "verify": dict(verify or {}),
         "stages": [
             {
                 "name": r.name,
