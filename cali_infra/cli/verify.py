@@ -45,14 +45,13 @@ def verify(
     from cali_infra.cli import running
     from cali_infra.core import durations
     from cali_infra.errors import AwsError
-    from cali_infra.verify.families import CHECKS
     from cali_infra.verify.runner import Runner
     from cali_infra.verify.selection import choose
     from cali_infra.verify.subject import of_platform
 
     options: Options = ctx.obj
     ui = options.ui
-    chosen = choose(CHECKS, checks or [])
+    chosen = choose(_all(options), checks or [])
     patience = durations.parse(wait, "--wait").total_seconds() if wait is not None else 0.0
     files = {
         name: _writable(options, path, name) for name, path in (("--junit", junit), ("--html", html)) if path
@@ -81,12 +80,11 @@ def verify(
 
 def quickly(run: Run, stages: list[str], options: Options, *, settle: bool) -> Report:
     """The quick part over these stages, as `up` ends with it; `settle`: what was just applied gets its time."""
-    from cali_infra.verify.families import CHECKS
     from cali_infra.verify.runner import Runner
     from cali_infra.verify.selection import quick
     from cali_infra.verify.subject import of_platform
 
-    chosen = quick(CHECKS, stages)
+    chosen = quick(_all(options), stages)
     with options.ui.checks(len(chosen)) as watch:
         runner = Runner(of_platform(run.platform, opened=True), run.cancel, watch, clock=options.clock)
         return runner.until_passed(chosen, SETTLING if settle else 0.0)
@@ -99,6 +97,12 @@ def code(report: Report, strict: bool = False) -> int:
     if report.interrupted:
         return running.INTERRUPTED
     return running.DONE if report.ok(strict) else running.FAILED
+
+
+def _all(options: Options) -> tuple[Check, ...]:
+    from cali_infra.verify import families
+
+    return families.checks(own_cluster=not (options.sandbox and options.kubeconfig))
 
 
 def _about(run: Run) -> dict[str, str]:

@@ -40,7 +40,7 @@ class Subject:
     `owner` is whom the workspace belongs to, None before its first apply. `stack` opens a Terraform stack, `plan`
     tells what applying a stage of another kind would change: both take a moment. `alone` keeps other runs of cali
     out of the workspace. `search_ca` is the authority behind the domain's certificate where that is none of the
-    public ones. `own_cluster` is False where a kubeconfig leads a rehearsal to a cluster that is not the stack's.
+    public ones.
     """
 
     settings: Settings
@@ -53,7 +53,6 @@ class Subject:
     kubernetes: Callable[[], Kubernetes]
     alone: Callable[[], AbstractContextManager[None]]
     search_ca: Path | None = None
-    own_cluster: bool = True
 
 
 def of_platform(platform: Platform, *, opened: bool = False) -> Subject:
@@ -68,7 +67,6 @@ def of_platform(platform: Platform, *, opened: bool = False) -> Subject:
     def plan(name: str, cancel: Event) -> StagePlan:
         return platform.drivers[name].plan(Silent(), cancel)
 
-    target = platform.target
     return Subject(
         settings=platform.settings,
         secrets=platform.secrets,
@@ -79,6 +77,5 @@ def of_platform(platform: Platform, *, opened: bool = False) -> Subject:
         plan=plan,
         kubernetes=platform.kubernetes,
         alone=partial(platform.workspace.exclusive),
-        search_ca=target.search_ca,
-        own_cluster=not (target.rehearsal and target.kubeconfig),
+        search_ca=platform.target.search_ca,
     )

@@ -25,6 +25,9 @@ from cali_infra.core.storage_class import (
     is_default,
 )
 from cali_infra.errors import ConflictError, InvalidObjectError, KubernetesError
+from cali_infra.verify.checks import Status
+from cali_infra.verify.kubernetes import default_class
+from contract.checking import ask
 from contract.conftest import Watch
 from contract.grounds import Corner, Somebody, classes_kept, written
 from contract.manifests import fields, named, said, space
@@ -357,3 +360,17 @@ def test_classes_that_nobody_touched_are_not_written(place: Corner) -> None:
     with classes_kept(place.somebody):
         pass
     assert place.somebody.call("GET", PATH)["items"] == before
+
+
+def test_verify_sees_whose_class_is_the_default(
+    place: Corner, eks: Object, ours: Object, watch: Watch
+) -> None:
+    door = place.connect()
+    assert ask(default_class, door).detail == "no StorageClass is the default (gp2)"
+    work = stage(place, ours, door)
+    work.apply(work.plan(watch), watch, threading.Event())
+    assert ask(default_class, door).status is Status.PASS
+    other = another(place, "other", **{DEFAULT: "true"})
+    result = ask(default_class, door)
+    assert result.detail == f"more than one default: {other['metadata']['name']}, gp2"
+    assert result.remedy == "" and default_class.remedy == "cali up storage"

@@ -21,9 +21,10 @@ from cali_infra.core import service_pods
 from cali_infra.core.service_secrets import SECRETS, SERVICES
 from cali_infra.core.settings import load_settings
 from cali_infra.core.stages import STAGES
+from cali_infra.verify.families import CHECKS
 
 from . import charts
-from .conftest import JIN, MINA, SENTINEL, Project
+from .conftest import JIN, MINA, SENTINEL, Project, Ran
 
 pytestmark = pytest.mark.sandbox
 
@@ -125,6 +126,10 @@ def test_a_run_with_json_output_prints_the_whole_document(project: Project) -> N
         assert stages[name] == "applied"
     for stage in ran.document["stages"]:
         assert set(stage) == {"name", "status", "seconds", "add", "change", "destroy", "error"}
+    proof = ran.document["verify"]
+    assert proof["ok"]
+    assert {"eks.cluster-active", "kubernetes.nodes", "search.records"} <= {c["id"] for c in proof["checks"]}
+    assert not [check["id"] for check in proof["checks"] if check["id"].startswith("drift.")]
 
 
 def test_what_stands_in_aws(project: Project) -> None:
@@ -453,6 +458,96 @@ def test_a_context_for_plain_kubectl(project: Project, tmp_path: Path) -> None:
     kubectl("config", "set-cluster", "other", "--server", "https://other")
     again = project.cali("--kubeconfig", str(path), "kubeconfig", "--name", "rehearsal")
     assert (again.code, again.document["changed"], again.document["backup"]) == (0, False, None)
+
+
+def checks(ran: Ran) -> dict[str, str]:
+    """Status by check."""
+    return {check["id"]: check["status"] for check in ran.document["checks"]}
+
+
+def test_verify_proves_that_it_works(project: Project, tmp_path: Path) -> None:
+    """Drift included, and in every form."""
+    xml, html = tmp_path / "report.xml", tmp_path / "report.html"
+
+    ran = project.cali("verify", "--junit", str(xml), "--html", str(html))
+
+    assert ran.code == 0, ran.err
+    found = checks(ran)
+    assert set(found) == {check.id for check in CHECKS if not check.option}
+    switched_off = {check.id for check in CHECKS if check.stage == "services"}
+    assert {name for name, status in found.items() if status != "pass"} <= switched_off, ran.document
+    for path in (xml, html):
+        assert "drift.eks" in path.read_text()
+        assert SENTINEL not in path.read_text()
+
+
+def test_verify_sees_what_was_changed_outside_and_what_up_would_do(project: Project) -> None:
+    eks = project.aws("eks")
+    (group,) = eks.list_nodegroups(clusterName="cali-default")["nodegroups"]
+    names = {"clusterName": "cali-default", "nodegroupName": group}
+    sizes = eks.describe_nodegroup(**names)["nodegroup"]["scalingConfig"]
+    eks.update_nodegroup_config(**names, scalingConfig={**sizes, "maxSize": 20})
+    project.settings(autoscaler={"image_tag": "v1.35.1"})
+
+    ran = project.cali("verify", "drift.eks", "drift.autoscaler")
+
+    eks.update_nodegroup_config(**names, scalingConfig=sizes)
+    project.settings(autoscaler={"image_tag": "v1.35.0"})
+    assert ran.code == 1, ran.err
+    found = {check["id"]: check for check in ran.document["checks"]}
+    assert found["drift.eks"]["status"] == "fail"
+    assert found["drift.eks"]["detail"] == "changed outside: aws_eks_node_group.this (scaling_config)"
+    assert found["drift.eks"]["remedy"].splitlines()[-1] == "cali up eks"
+    # What nobody has changed outside is no such thing.
+    assert found["drift.autoscaler"]["status"] == "warn"
+    assert found["drift.autoscaler"]["detail"] == "`up` would update helm_release.this"
+    assert not list((project.workspace / "plans").iterdir())
+
+
+def test_ctrl_c_in_verify_reports_what_is_known_and_leaves_nothing_behind(project: Project) -> None:
+    log = project.workspace / "logs/cali.log"
+    before = len(log.read_text())
+
+    run = project.start("verify", "aws")
+    project.interrupt(run, lambda: "$ terraform plan" in log.read_text()[before:])
+    ran = project.finish(run)
+
+    assert ran.code == 130, ran.err
+    assert ran.document["interrupted"] is True
+    assert checks(ran)["aws.identity"] == "pass"
+    drift = [check for check in ran.document["checks"] if check["id"].startswith("drift.")]
+    # One plan may have been done by then; none is a failure.
+    assert {check["status"] for check in drift} in ({"skip"}, {"skip", "pass"})
+    assert not list((project.workspace / "plans").iterdir())
+    if Path("/proc/self").is_dir():
+        assert not [folder for folder in working_folders() if folder.is_relative_to(project.workspace)]
+
+
+def working_folders() -> Iterator[Path]:
+    """The folder that each process of this machine works in, as far as it may be known."""
+    for entry in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            yield entry.readlink()
+        except OSError:
+            continue
+
+
+def test_verify_sees_a_crash_in_the_cluster(project: Project) -> None:
+    pods = project.kubectl("-n", "kube-system", "get", "pods")["items"]
+    pod = next(p["metadata"]["name"] for p in pods if p["metadata"]["name"].startswith("coredns"))
+    fail = "sandbox.cali.dev/fail"
+    project.kubectl("-n", "kube-system", "annotate", "pod", pod, f"{fail}=CrashLoopBackOff")
+
+    ran = project.cali("verify", "kubernetes.system-pods")
+
+    project.kubectl("-n", "kube-system", "annotate", "pod", pod, f"{fail}-")
+    assert ran.code == 1, ran.err
+    (bad,) = [check for check in ran.document["checks"] if check["status"] == "fail"]
+    assert bad["id"] == "kubernetes.system-pods"
+    assert "CrashLoopBackOff" in bad["detail"]
+    assert bad["remedy"] == f"kubectl -n kube-system describe pod {pod}"
+    waited = project.cali("verify", "kubernetes.system-pods", "--wait", "1m")
+    assert waited.code == 0, waited.err
 
 
 def test_another_up_changes_nothing(project: Project) -> None:
