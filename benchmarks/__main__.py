@@ -1,15 +1,13 @@
 """Prints each ratio with the figures behind it, and the goal it is held against.
 
-python -m benchmarks [access] [help] [manifests] [up]
+python -m benchmarks [access] [help] [manifests] [up] [verify]
 """
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import access, help_time, manifests, up
-
-ALL = {"access": access.run, "help": help_time.run, "manifests": manifests.run, "up": up.run}
+from benchmarks import access, help_time, manifests, up, verify
 
 
 def main(names: list[str]) -> None:
