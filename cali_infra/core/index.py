@@ -350,8 +350,9 @@ def _mappings() -> Body:
         ],
         "properties": {
             "@timestamp": {"type": "date"},
-            # The application's own, in whatever form it likes.
-            "source_timestamp": {"type": "date", "ignore_malformed": True},
+            # The application's own, in whatever form it likes: kept and not looked into. A date refuses an
+            # object, also with ignore_malformed.
+            "source_timestamp": {"type": "object", "enabled": False},
             # The container runtime's, to the nanosecond.
             "time": {"type": "date_nanos", "ignore_malformed": True},
             "cluster": {"type": "keyword"},

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 THROTTLE = 429
 UNAVAILABLE = 503
 CUT = 0
+LOST = -1
 
 
 @dataclass
@@ -41,6 +42,10 @@ class Faults:
         """The connection of the next `times` such requests is cut without an answer."""
         self.answer(CUT, times, method=method, path=path)
 
+    def lose_answer(self, times: int = 1, *, method: str = "", path: str = "") -> None:
+        """The next `times` such requests are served, and the connection is cut in the middle of the answer."""
+        self.answer(LOST, times, method=method, path=path)
+
     def unreachable(self, seconds: float) -> None:
         """Every connection is cut for this long; 0 ends it."""
         with self._lock:
@@ -52,8 +57,13 @@ class Faults:
             self._faults.clear()
             self._unreachable_until = 0.0
 
+    def pending(self) -> bool:
+        """Whether there is trouble left that no request has met yet."""
+        with self._lock:
+            return bool(self._faults) or self._monotonic() < self._unreachable_until
+
     def take(self, method: str, path: str) -> tuple[int, int] | None:
-        """The status (CUT for none) and Retry-After seconds that this request gets, or None."""
+        """The status (CUT for none, LOST for half of its own) and Retry-After seconds of this request, or None."""
         with self._lock:
             if self._unreachable_until and self._monotonic() < self._unreachable_until:
                 return CUT, 0

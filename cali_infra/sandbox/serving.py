@@ -127,6 +127,18 @@ class ServerThread:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def half_answer(request: web.BaseRequest, answer: web.Response) -> web.StreamResponse:
+    """Send the first half of an answer's body, then cut the connection."""
+    body = answer.body if isinstance(answer.body, bytes) else b""
+    cut = web.StreamResponse(status=answer.status, headers=answer.headers)
+    cut.content_length = len(body)
+    await cut.prepare(request)
+    await cut.write(body[: len(body) // 2])
+    if request.transport is not None:
+        request.transport.abort()
+    return cut
+
+
 def _request(
     message: RawRequestMessage,
     payload: StreamReader,

@@ -18,7 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
-from cali_infra.sandbox.faults import CUT, Faults
+from cali_infra.sandbox.faults import CUT, LOST, Faults
 from cali_infra.sandbox.kubernetes import patches, requests, reviews, subresources
 from cali_infra.sandbox.kubernetes.authorization import (
     Action,
@@ -44,6 +44,7 @@ from cali_infra.sandbox.kubernetes.store import Key, Store
 from cali_infra.sandbox.kubernetes.tables import table
 from cali_infra.sandbox.kubernetes.watches import Watch
 from cali_infra.sandbox.ports import Authenticator
+from cali_infra.sandbox.serving import half_answer
 
 _log = logging.getLogger(__name__)
 _OPEN = ("/healthz", "/livez", "/readyz", "/version")
@@ -118,7 +119,7 @@ class ApiServer:
         response: web.StreamResponse
         try:
             fault = self._faults.take(request.method, request.path)
-            if fault is not None:
+            if fault is not None and fault[0] != LOST:
                 return _troubled(request, *fault)
             path = request.path.rstrip("/")
             if path in _OPEN or path.startswith(("/livez/", "/readyz/")):
@@ -138,6 +139,8 @@ class ApiServer:
         self.recorded.append(
             Recorded(request.method, request.path, dict(request.query), user, response.status)
         )
+        if fault is not None and isinstance(response, web.Response):
+            return await half_answer(request, response)
         return response
 
     def _open(self, request: web.BaseRequest) -> web.Response:

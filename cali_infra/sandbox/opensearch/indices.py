@@ -302,7 +302,10 @@ class Indices:
     ) -> tuple[Document, bool]:
         """Stores a document; returns it and whether it is new. Raises SearchError 400, or 409 for `only_new`."""
         if not isinstance(source, dict):
-            raise SearchError(400, "mapper_parsing_exception", "failed to parse")
+            cause: Obj | None = None
+            if isinstance(source, ValueError):
+                cause = {"type": "json_parse_exception", "reason": str(source)}
+            raise SearchError(400, "mapper_parsing_exception", "failed to parse", cause=cause)
         index = self.indices[name]
         key = identifier or self._identifier()
         before = index.documents.get(key)

@@ -122,13 +122,14 @@ class IndexMapping:
     def _member(
         self, node: Obj, key: str, value: Any, path: str, values: Values, writing: _Writing, dynamic: Any
     ) -> None:
-        if value is None:
+        definition = (node.get("properties") or {}).get(key)
+        # What is switched off is not looked into, whatever it is.
+        if value is None or (definition or {}).get("enabled") is False:
             return
         if isinstance(value, list):
             for item in value:
                 self._member(node, key, item, path, values, writing, dynamic)
             return
-        definition = (node.get("properties") or {}).get(key)
         if definition is None:
             mode = str(dynamic).lower()
             if mode == "strict":
@@ -151,8 +152,7 @@ class IndexMapping:
                     f"object mapping for [{path}] tried to parse field [{key}] as object, but found a "
                     "concrete value"
                 )
-            if definition.get("enabled") is not False:
-                self._object(definition, value, f"{path}.", values, writing, dynamic)
+            self._object(definition, value, f"{path}.", values, writing, dynamic)
             return
         if kind == "flat_object":
             for inner, item in _flat(value, path):
@@ -167,17 +167,21 @@ class IndexMapping:
         try:
             stored = convert(definition, kind, value)
         except ValueError as error:
-            if definition.get("ignore_malformed"):
-                return
+            cause = "illegal_argument_exception"
             preview = str(value)
             if isinstance(value, dict):
+                # An object where a value belongs is refused, also with ignore_malformed: the parser fails, not
+                # the value's conversion. Source: the chapter on that parameter, and elasticsearch#143533.
+                cause = "illegal_state_exception"
                 preview = preview.replace("'", "").replace(": ", "=")
+            elif definition.get("ignore_malformed"):
+                return
             raise SearchError(
                 400,
                 "mapper_parsing_exception",
                 f"failed to parse field [{path}] of type [{kind}] in document with id '{writing.identifier}'. "
                 f"Preview of field's value: '{preview}'",
-                cause={"type": "illegal_argument_exception", "reason": str(error)},
+                cause={"type": cause, "reason": str(error)},
             ) from error
         limit = definition.get("ignore_above")
         if limit is None or len(str(stored)) <= int(limit):

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from cali_infra.sandbox.faults import CUT, THROTTLE, Faults
+from cali_infra.sandbox.faults import CUT, LOST, THROTTLE, Faults
 from cali_infra.sandbox.opensearch.errors import (
     Obj,
     PlainError,
@@ -31,6 +31,7 @@ from cali_infra.sandbox.opensearch.indices import DATA_NODES, Index, Indices, ne
 from cali_infra.sandbox.opensearch.retention import Retention
 from cali_infra.sandbox.opensearch.security import Principal, Security
 from cali_infra.sandbox.opensearch.writing import Writer, operations
+from cali_infra.sandbox.serving import half_answer
 
 _log = logging.getLogger(__name__)
 VERSION = "2.19.0"
@@ -93,8 +94,13 @@ class Domain:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers one request; every failure becomes an error in OpenSearch's shape."""
         fault = self._faults.take(request.method, request.path)
-        if fault is not None:
-            return _troubled(request, *fault)
+        if fault is None:
+            return await self._answer(request)
+        if fault[0] == LOST:
+            return await half_answer(request, await self._answer(request))
+        return _troubled(request, *fault)
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
         user, headers = "", {}
         status: int
         body: Any

@@ -86,7 +86,10 @@ class Writer:
 
 
 def operations(raw: bytes, default: str) -> Iterator[tuple[str, str, str | None, Any]]:
-    """The operations of a `_bulk` body: what, where, id and source. Raises SearchError 400 and 501."""
+    """The operations of a `_bulk` body: what, where, id and source. Raises SearchError 400 and 501.
+
+    A source that cannot be read is the ValueError: its item alone is refused.
+    """
     lines = iter(raw.split(b"\n"))
     number = 0
     for line in lines:
@@ -119,8 +122,18 @@ def operations(raw: bytes, default: str) -> Iterator[tuple[str, str, str | None,
         if operation != "delete":
             number += 1
             try:
-                source = json.loads(next(lines, b""))
-            except ValueError:
-                source = None
+                source = json.loads(next(lines, b""), object_pairs_hook=_object)
+            except ValueError as error:
+                source = error
         identifier = options.get("_id")
         yield operation, target, None if identifier in (None, "") else str(identifier), source
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Obj:
+    """An object of a document; a domain refuses one that names a field twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"Duplicate field '{twice}'")
+    return found

@@ -1,19 +1,22 @@
 """The objects of the stage `logging`, and what Fluent Bit is told to do.
 
-Without the program itself the configuration is held to its structure; what each line is for stands beside it.
+Without the program itself the configuration is held to its structure; what each line is for stands beside it, and
+what the program makes of it is tried in tests/fluent_bit.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import shutil
 import stat
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import SecretStr
 
 from cali_infra.adapters.kustomize import Kustomize
@@ -24,6 +27,7 @@ from cali_infra.core.secrets import OpenSearchSecrets, Secrets
 from cali_infra.core.settings import Settings
 
 SOURCE = assets.folder("k8s") / "fluent-bit"
+FILE = "fluent-bit.yaml"
 PASSWORD = "Sentinel-password-1"
 
 needs_kubectl = pytest.mark.skipif(
@@ -57,6 +61,29 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 def one(objects: list[dict[str, Any]], kind: str, name: str = "") -> dict[str, Any]:
     (found,) = [o for o in objects if o["kind"] == kind and o["metadata"]["name"].startswith(name)]
+    return found
+
+
+def configuration() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((SOURCE / FILE).read_text())
+    return found
+
+
+def tail() -> dict[str, Any]:
+    (found,) = configuration()["pipeline"]["inputs"]
+    assert isinstance(found, dict)
+    return found
+
+
+def output() -> dict[str, Any]:
+    (found,) = configuration()["pipeline"]["outputs"]
+    assert isinstance(found, dict)
+    return found
+
+
+def processor(alias: str) -> dict[str, Any]:
+    (found,) = [one for one in tail()["processors"]["logs"] if one["alias"] == alias]
+    assert isinstance(found, dict)
     return found
 
 
@@ -196,7 +223,9 @@ def test_it_may_do_no_more_than_read_logs(container: dict[str, Any]) -> None:
 
 def test_its_probes_ask_its_health_port(container: dict[str, Any]) -> None:
     (port,) = container["ports"]
-    assert f"HTTP_Port                 {port['containerPort']}" in (SOURCE / "fluent-bit.conf").read_text()
+    service = configuration()["service"]
+    assert (service["http_server"], service["http_port"]) == (True, port["containerPort"])
+    assert service["health_check"] is True
     assert container["livenessProbe"]["httpGet"] == {"path": "/", "port": "http"}
     assert container["readinessProbe"]["httpGet"] == {"path": "/api/v1/health", "port": "http"}
 
@@ -205,99 +234,141 @@ def test_what_is_not_sent_yet_outlives_the_pod(pod: dict[str, Any], container: d
     (volume,) = [v for v in pod["volumes"] if v["name"] == "state"]
     assert volume["hostPath"]["type"] == "DirectoryOrCreate"
     (mount,) = [m for m in container["volumeMounts"] if m["name"] == "state"]
-    text = (SOURCE / "fluent-bit.conf").read_text()
-    for key in ("storage.path", "DB"):
-        assert re.search(rf"^\s+{re.escape(key)}\s+{mount['mountPath']}/", text, re.M)
+    state = Path(mount["mountPath"])
+    assert state in Path(configuration()["service"]["storage.path"]).parents
+    assert state in Path(tail()["db"]).parents
 
 
 # -- the configuration --------------------------------------------------------------------------------------
 
-Section = tuple[str, list[tuple[str, str]]]
 
-
-def sections() -> list[Section]:
-    found: list[Section] = []
-    for raw in (SOURCE / "fluent-bit.conf").read_text().splitlines():
-        line = raw.strip()
-        if line.startswith("["):
-            found.append((line.strip("[]"), []))
-        elif line and not line.startswith("#"):
-            key, _, value = line.partition(" ")
-            found[-1][1].append((key.lower(), value.strip()))
-    return found
-
-
-def plugin(section: str, name: str) -> list[dict[str, str]]:
-    pairs = [entries for kind, entries in sections() if kind == section]
-    return [dict(entries) for entries in pairs if dict(entries).get("name") == name]
+def test_the_container_is_told_this_file(objects: list[dict[str, Any]], container: dict[str, Any]) -> None:
+    (mount,) = [one for one in container["volumeMounts"] if one["name"] == "config"]
+    assert container["args"] == [f"--config={mount['mountPath']}/{FILE}"]
+    assert list(one(objects, "ConfigMap", "fluent-bit-config")["data"]) == [FILE]
 
 
 def test_the_runtimes_time_is_the_timestamp() -> None:
-    (output,) = plugin("OUTPUT", "opensearch")
-    assert output["time_key"] == "@timestamp"
-    assert output["time_key_nanos"] == "On"
-    assert output["logstash_format"] == "On"
-    (kubernetes,) = plugin("FILTER", "kubernetes")
-    assert kubernetes["merge_log_key"] == "app"
-    # A parser of the pod's own choice would set the record's time.
-    assert kubernetes["k8s-logging.parser"] == "Off"
+    assert tail()["multiline.parser"] == "cri"
+    written = output()
+    assert written["time_key"] == "@timestamp"
+    assert written["time_key_nanos"] is True
+    assert written["logstash_format"] is True
+    # A parser with a time of its own, or one of the pod's choice, would set the record's time.
+    assert not any("time_key" in one or "time_format" in one for one in configuration()["parsers"])
+    kubernetes = processor("pods")
+    assert kubernetes["k8s-logging.parser"] is False
+    # Merging takes `{} rows deleted` for an object and drops the text behind it.
+    assert "merge_log" not in kubernetes
 
 
 def test_the_applications_own_timestamp_is_kept_at_the_top() -> None:
-    filters = [dict(entries) for kind, entries in sections() if kind == "FILTER"]
-    names = [one["name"] for one in filters]
-    assert names == ["multiline", "kubernetes", "nest", "modify", "nest"]
-    lift, nest = filters[2], filters[4]
+    lift, rename, nest = (processor(alias) for alias in ("open-app", "source-timestamp", "close-app"))
     assert (lift["operation"], lift["nested_under"]) == ("lift", "app")
     assert (nest["operation"], nest["nest_under"]) == ("nest", "app")
     prefix = lift["add_prefix"]
     assert (nest["wildcard"], nest["remove_prefix"]) == (f"{prefix}*", prefix)
-    (modify,) = [entries for kind, entries in sections() if ("name", "modify") in entries]
-    renames = [value for key, value in modify if key == "hard_rename"]
-    assert renames == ["@timestamp source_timestamp", f"{prefix}@timestamp source_timestamp"]
+    assert rename["hard_rename"][:2] == [
+        "@timestamp source_timestamp",
+        f"{prefix}@timestamp source_timestamp",
+    ]
 
 
-def test_stack_traces_and_long_lines_stay_whole() -> None:
-    (tail,) = plugin("INPUT", "tail")
-    assert tail["multiline.parser"] == "cri"
-    (multiline,) = plugin("FILTER", "multiline")
-    assert multiline["multiline.key_content"] == "log"
-    assert {name.strip() for name in multiline["multiline.parser"].split(",")} == {"python", "java", "go"}
+def test_the_processors_work_in_this_order() -> None:
+    """The joining of traces hands records on one by one: what asks the API server comes before it."""
+    assert [one["alias"] for one in tail()["processors"]["logs"]] == [
+        "pods",
+        "pod-or-file",
+        "pod-of-file",
+        "close-pod",
+        "json",
+        "open-app",
+        "source-timestamp",
+        "close-app",
+        "stdout-traces",
+        "stderr-traces",
+    ]
+    # A multiline filter, other than a processor, keeps its records in memory and stops reading in an outage.
+    assert "filters" not in configuration()["pipeline"]
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_each_stream_has_stack_traces_of_its_own(stream: str) -> None:
+    joins = processor(f"{stream}-traces")
+    assert (joins["multiline.key_content"], joins["multiline.parser"]) == ("log", "stack_trace")
+    (rule,) = joins["condition"]["rules"]
+    assert (rule["field"], rule["op"], rule["value"]) == ("$stream", "eq", stream)
+    # On SIGTERM the program does not wait longer than a second.
+    assert joins["flush_ms"] <= 500
+
+
+def test_no_rule_leads_to_a_beginning() -> None:
+    """The program sends such a line twice: at the end of its trace, and alone."""
+    (parser,) = configuration()["multiline_parsers"]
+    rules = [([state.strip() for state in rule["state"].split(",")], rule) for rule in parser["rules"]]
+    assert "start_state" in rules[0][0]
+    known = {state for states, _ in rules for state in states}
+    beginnings = {state for states, _ in rules if "start_state" in states for state in states}
+    for _, rule in rules:
+        assert rule["next_state"] in known - beginnings
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        'Traceback (most recent call last):|  File "a.py", line 1, in f|    g()|KeyError: 1||During handling of '
+        'the above exception, another exception occurred:||Traceback (most recent call last):|  File "a.py"|E',
+        "java.lang.NullPointerException|\tat a.B.c(B.java:1)|Caused by: a.C: no|\t... 2 more",
+        "panic: no||goroutine 1 [running]:|main.main()|\t/app/main.go:3||goroutine 2 [select]:|created by a.b",
+    ],
+)
+def test_the_rules_follow_a_trace_to_its_end(trace: str) -> None:
+    (parser,) = configuration()["multiline_parsers"]
+    state = "start_state"
+    for line in trace.split("|"):
+        following = [
+            rule["next_state"]
+            for rule in parser["rules"]
+            if state in rule["state"].split(", ") and re.search(rule["regex"].strip("/"), line)
+        ]
+        assert following, (state, line)
+        state = following[0]
 
 
 def test_its_own_logs_are_left_out() -> None:
-    (tail,) = plugin("INPUT", "tail")
-    assert "logging_fluent-bit" in tail["exclude_path"]
+    assert "logging_fluent-bit" in tail()["exclude_path"]
 
 
 def test_an_outage_is_survived_on_disk_and_a_bad_record_ends_somewhere() -> None:
-    (service,) = [dict(entries) for kind, entries in sections() if kind == "SERVICE"]
-    (tail,) = plugin("INPUT", "tail")
-    (multiline,) = plugin("FILTER", "multiline")
-    (output,) = plugin("OUTPUT", "opensearch")
-    assert tail["storage.type"] == "filesystem"
-    assert multiline["emitter_storage.type"] == "filesystem"
-    assert output["storage.total_limit_size"]
-    assert int(output["retry_limit"]) > 10
-    assert service["storage.keep.rejected"] == "On"
+    service = configuration()["service"]
+    assert tail()["storage.type"] == "filesystem"
+    assert output()["storage.total_limit_size"]
+    assert int(output()["retry_limit"]) > 10
+    # A chunk that was open when the program was killed has no right checksum, and would not be sent.
+    assert service["storage.checksum"] is False
+    assert service["storage.keep.rejected"] is True
+    # What lies below the chunks is loaded at the start, and counts as open.
+    chunks = PurePosixPath(service["storage.path"])
+    rejected = os.path.normpath(chunks / service["storage.rejected.path"])
+    assert chunks not in PurePosixPath(rejected).parents
+    assert PurePosixPath(rejected).parent == chunks.parent
 
 
 def test_a_chunk_that_is_sent_again_is_not_stored_twice() -> None:
-    (output,) = plugin("OUTPUT", "opensearch")
-    assert output["generate_id"] == "On"
-    assert output["write_operation"] == "create"
+    assert output()["generate_id"] is True
+    assert output()["write_operation"] == "create"
 
 
 def test_it_speaks_to_opensearch_2_safely() -> None:
-    (output,) = plugin("OUTPUT", "opensearch")
-    assert output["suppress_type_name"] == "On"
-    assert output["replace_dots"] == "On"
-    assert output["trace_error"] == "On"
-    assert output["tls"] == output["tls.verify"] == output["tls.verify_hostname"] == "On"
+    written = output()
+    assert written["suppress_type_name"] is True
+    assert written["replace_dots"] is True
+    assert written["trace_error"] is True
+    assert written["tls"] is written["tls.verify"] is written["tls.verify_hostname"] is True
 
 
 def test_every_variable_is_given(container: dict[str, Any]) -> None:
-    used = set(re.findall(r"\$\{(\w+)\}", "\n".join(v for _, entries in sections() for _, v in entries)))
+    used = set(re.findall(r"\$\{(\w+)\}", json.dumps(configuration())))
     given = {*fluent_bit().settings(), "OPENSEARCH_USER", "OPENSEARCH_PASSWORD"}
     assert used <= given | {env["name"] for env in container["env"]}
 
@@ -305,7 +376,7 @@ def test_every_variable_is_given(container: dict[str, Any]) -> None:
 def test_no_folder_of_the_project_holds_a_password() -> None:
     for path in SOURCE.iterdir():
         assert not re.search(
-            r"(?i)passw(or)?d\s*[=:]\s*\S*[^\s}]", path.read_text().replace("HTTP_Passwd", "")
+            r"(?i)passw(or)?d\s*[=:]\s*\S*[^\s}]", path.read_text().replace("http_passwd", "")
         )
 
 

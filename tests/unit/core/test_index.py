@@ -279,7 +279,7 @@ def test_the_runtimes_time_is_a_date_and_the_applications_is_tolerated() -> None
     assert template["index_patterns"] == ["cali-logs-*"]
     fields = template["template"]["mappings"]["properties"]
     assert fields["@timestamp"] == {"type": "date"}
-    assert fields["source_timestamp"] == {"type": "date", "ignore_malformed": True}
+    assert fields["source_timestamp"] == {"type": "object", "enabled": False}
 
 
 def test_the_number_of_fields_is_bounded_and_types_do_not_fight() -> None:

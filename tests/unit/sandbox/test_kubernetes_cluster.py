@@ -131,6 +131,14 @@ class TestFaults:
             api("GET", "/api/v1/nodes")
         assert api("GET", "/api/v1/nodes").status == 200
 
+    def test_an_answer_is_lost_and_the_work_is_done(self, cluster: Cluster, api: Client) -> None:
+        cluster.standin.faults.lose_answer(method="POST")
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "made"}}
+
+        with pytest.raises(urllib3.exceptions.HTTPError):
+            api("POST", "/api/v1/namespaces", namespace)
+        assert api("POST", "/api/v1/namespaces", namespace).status == 409
+
     def test_nothing_answers_for_a_while(self, cluster: Cluster, api: Client) -> None:
         cluster.standin.faults.unreachable(60)
 

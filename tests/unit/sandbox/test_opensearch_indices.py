@@ -19,7 +19,13 @@ TEMPLATE: dict[str, Any] = {
             "dynamic_templates": [
                 {"strings": {"match_mapping_type": "string", "mapping": {"type": "keyword"}}},
             ],
-            "properties": {"@timestamp": {"type": "date"}, "log": {"type": "text"}, "n": {"type": "integer"}},
+            "properties": {
+                "@timestamp": {"type": "date"},
+                "log": {"type": "text"},
+                "n": {"type": "integer"},
+                "lax": {"type": "date", "ignore_malformed": True},
+                "off": {"type": "object", "enabled": False},
+            },
         },
     },
 }
@@ -217,6 +223,7 @@ class TestBulk:
                 {"app": "x", "app.kubernetes.io/name": "y"},
                 "object mapping for [app] tried to parse field [app]",
             ),
+            ({"lax": {"seconds": 1}}, "failed to parse field [lax] of type [date]"),
             ({f"f{number}": 1 for number in range(30)}, "Limit of total fields [20] has been exceeded"),
         ],
     )
@@ -233,6 +240,30 @@ class TestBulk:
         assert words in answer["error"]["reason"]
         assert master("GET", "/logs-1/_mapping").body == fields
         assert domain.standin.documents("logs", "logs-*") == [before]
+
+    def test_a_field_named_twice_is_refused_alone(self, master: SearchClient) -> None:
+        lines = [
+            '{"index": {"_index": "logs-1"}}',
+            '{"a": {"b": 1, "b": 2}}',
+            '{"index": {"_index": "logs-1"}}',
+            "{}",
+        ]
+
+        refused, stored = master("POST", "/_bulk", "\n".join(lines) + "\n").body["items"]
+
+        assert (refused["index"]["status"], stored["index"]["status"]) == (400, 201)
+        assert refused["index"]["error"]["caused_by"]["reason"] == "Duplicate field 'b'"
+
+    @pytest.mark.parametrize("value", ["yesterday", True, {"seconds": 1}, [{"a": 1}, 2], None])
+    def test_what_is_switched_off_takes_anything(
+        self, domain: Domain, master: SearchClient, value: Any
+    ) -> None:
+        assert write(master, {"off": {"a": 1}}, {"off": value}).body["errors"] is False
+        assert {"off": value} in domain.standin.documents("logs", "logs-*")
+
+    @pytest.mark.parametrize("value", ["yesterday", True])
+    def test_what_is_malformed_may_be_ignored(self, master: SearchClient, value: Any) -> None:
+        assert write(master, {"lax": value}).body["errors"] is False
 
     def test_create_does_not_overwrite(self, master: SearchClient) -> None:
         write(master, {"a": "1"}, operation="create")

@@ -77,6 +77,16 @@ class TestDoor:
             master("GET", "/_search")
         assert master("GET", "/_search").status == 200
 
+    def test_an_answer_is_lost_and_the_work_is_done(self, domain: Domain, master: SearchClient) -> None:
+        domain.standin.faults.lose_answer(path="/_bulk")
+        lines = [{"create": {"_index": "a", "_id": "1"}}, {"a": 1}]
+
+        with pytest.raises(urllib3.exceptions.HTTPError):
+            master("POST", "/_bulk", lines)
+
+        assert domain.standin.documents("logs", "a") == [{"a": 1}]
+        assert master("POST", "/_bulk", lines).body["items"][0]["create"]["status"] == 409
+
     def test_what_is_not_modelled_is_named(self, master: SearchClient) -> None:
         refused = master("GET", "/_nodes/stats")
 
