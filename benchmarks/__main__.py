@@ -9,6 +9,14 @@ import sys
 
 from benchmarks import access, help_time, manifests, up, verify
 
+ALL = {
+    "access": access.run,
+    "help": help_time.run,
+    "manifests": manifests.run,
+    "up": up.run,
+    "verify": verify.run,
+}
+
 
 def main(names: list[str]) -> None:
     for name in names or list(ALL):

@@ -34,12 +34,15 @@ def run() -> None:
 
 
 def _compare(project: Path, part: str) -> None:
-    rounds = [(_measured(project, part, "together"), _measured(project, part, "in a row")) for _ in range(ROUNDS)]
+    rounds = [
+        (_measured(project, part, "together"), _measured(project, part, "in a row")) for _ in range(ROUNDS)
+    ]
     # The round in the middle by its wall time.
     together, row = sorted(rounds, key=lambda pair: float(pair[0]["wall"]))[len(rounds) // 2]
     more = together["wall"] - together["slowest"]
     print(
-        f"verify, {part}: {together['checks']} checks in {together['wall']:.1f} s, the slowest ({together['name']}) "
+        f"verify, {part}: {together['checks']} checks in {together['wall']:.1f} s, the slowest "
+        f"({together['name']}) "
         f"{together['slowest']:.1f} s, so {more:.1f} s more (goal at most {GOAL:.0f}); one after the other "
         f"{row['wall']:.1f} s, {row['wall'] / together['wall']:.1f} times as long"
     )

@@ -272,6 +272,7 @@ class Whole:
             "search": FakeStack({"opensearch_endpoint": self.endpoint}),
             "access": FakeStack({"record": record()}),
             "autoscaler": FakeStack({"role_arn": roles[AUTOSCALER_ACCOUNT]}),
+            "services": FakeStack({"releases": {"grafana": "grafana"}}),
         }
 
     def grant(self, arn: str, policy: str, *namespaces: str) -> None:
