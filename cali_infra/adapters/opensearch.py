@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -32,6 +32,7 @@ _POLICY_OF_INDEX = "index.plugins.index_state_management.policy_id"
 _INDICES_AT_ONCE = 40
 
 Body = dict[str, Any]
+Params = Mapping[str, int | str]
 
 
 class _TryAgainError(Exception):
@@ -76,6 +77,11 @@ class OpenSearch:
     def health(self) -> str:
         """green, yellow or red."""
         return str(self._request("GET", "/_cluster/health")["status"])
+
+    def search(self, pattern: str, body: Body) -> Body:
+        """A search over the indices of a pattern; one that fits none finds nothing."""
+        path = f"/{quote(pattern, safe='*,')}/_search"
+        return self._request("POST", path, body, {"ignore_unavailable": "true", "allow_no_indices": "true"})
 
     def accepts(self, user: str, password: SecretStr) -> bool:
         """Whether the domain lets this user in with this password; one request."""
@@ -173,7 +179,7 @@ class OpenSearch:
         method: str,
         path: str,
         body: Body | None = None,
-        params: dict[str, int] | None = None,
+        params: Params | None = None,
         *,
         client: opensearchpy.OpenSearch | None = None,
     ) -> Body:
@@ -205,14 +211,17 @@ class OpenSearch:
         method: str,
         path: str,
         body: Body | None,
-        params: dict[str, int] | None,
+        params: Params | None,
     ) -> Body:
         from opensearchpy import exceptions
 
         try:
             answer = client.transport.perform_request(method, path, params=params, body=body)
         except exceptions.SSLError as error:
-            raise self._unsafe(error) from error
+            # A connection that is cut while TLS begins is one of these as well.
+            if "CERTIFICATE" in str(error).upper():
+                raise self._unsafe(error) from error
+            raise _TryAgainError(self._unreachable(error)) from error
         except exceptions.ConnectionError as error:
             raise _TryAgainError(self._unreachable(error)) from error
         except exceptions.TransportError as error:
