@@ -104,14 +104,15 @@ def _reasons(kubernetes: Kubernetes, obj: Object) -> Iterator[str]:
     labels = (obj["spec"].get("selector") or {}).get("matchLabels") or {}
     pods = kubernetes.list("v1", "Pod", namespace, labels)
     for pod in pods:
-        yield from _pod_reasons(kubernetes, pod)
+        yield from pod_reasons(kubernetes, pod)
     names = {obj["metadata"]["name"], *(pod["metadata"]["name"] for pod in pods)}
     for event in kubernetes.list("v1", "Event", namespace):
         if event.get("type") == "Warning" and (event.get("involvedObject") or {}).get("name") in names:
             yield f"{event.get('reason', '')}: {event.get('message', '')}"
 
 
-def _pod_reasons(kubernetes: Kubernetes, pod: dict[str, Any]) -> Iterator[str]:
+def pod_reasons(kubernetes: Kubernetes, pod: dict[str, Any]) -> Iterator[str]:
+    """Why a pod does not run, as its own status and the last lines of a container that keeps ending tell it."""
     status, name = pod.get("status") or {}, pod["metadata"]["name"]
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
