@@ -35,6 +35,8 @@ COMMANDS = {
     "down": "Delete everything that this environment is made of, after naming it.",
     "status": "Show stages, versions, nodes, endpoints, who has access, and when it last changed.",
     "kubeconfig": "Write a context for kubectl into your kubeconfig; needs cali.yaml and AWS credentials alone.",
+    "open": "Reach Grafana, Airflow, Milvus or OpenSearch Dashboards from this machine, until Ctrl-C.",
+    "logs": "Search the platform's logs in OpenSearch, and follow them.",
     "token": "Print a bearer for the cluster's API as an ExecCredential, for kubectl and the like.",
     "state": "Where Terraform's state is kept.",
     "sandbox": "The local stand-ins, for a rehearsal.",
