@@ -26,6 +26,7 @@
         │   ├── ForbiddenError
         │   ├── InvalidObjectError
         │   ├── ConflictError
+        │   ├── PodPortError
         │   └── UnreachableError
         ├── KubeconfigError
         ├── KustomizeError
@@ -312,6 +313,17 @@ class ConflictError(KubernetesError):
     def __init__(self, message: str, *, owners: dict[str, str] | None = None, **rest: object) -> None:
         super().__init__(message, **rest)  # type: ignore[arg-type]
         self.owners = owners or {}
+
+
+class PodPortError(KubernetesError):
+    """A pod refuses a connection to one of its ports; `reason` is the kubelet's own words."""
+
+    code = "kubernetes-pod-port"
+
+    def __init__(self, what: str, reason: str) -> None:
+        # The last words are what happened, those before them where.
+        super().__init__(f"{what}: {reason.strip().rpartition(': connect: ')[2]}", object_ref=what)
+        self.reason = reason
 
 
 class UnreachableError(KubernetesError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,33 @@ def _unchanged(text: str) -> str:
     return text
 
 
+def _open_page(url: str) -> None:
+    import webbrowser
+
+    webbrowser.open(url)
+
+
+@contextmanager
+def _without_echo(stream: IO[str]) -> Iterator[None]:
+    """What is typed does not show for as long as the block lasts."""
+    import termios
+
+    try:
+        number = stream.fileno()
+        before = termios.tcgetattr(number)
+    except (OSError, ValueError, termios.error):
+        # Not a device, so there is nothing that would show it.
+        yield
+        return
+    quiet = list(before)
+    quiet[3] &= ~termios.ECHO
+    try:
+        termios.tcsetattr(number, termios.TCSAFLUSH, quiet)
+        yield
+    finally:
+        termios.tcsetattr(number, termios.TCSAFLUSH, before)
+
+
 class UI:
     """Messages, questions, tables, JSON and the live display of one invocation of cali.
 
@@ -58,6 +86,7 @@ class UI:
         json_output: bool = False,
         quiet: bool = False,
         verbose: bool = False,
+        browser: Callable[[str], object] | None = None,
     ) -> None:
         self.json_output = json_output
         self.quiet = quiet
@@ -65,6 +94,7 @@ class UI:
         self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
         self._environ = environ
         self._clock, self._now = clock, now
+        self._browser = browser or _open_page
         self._redact: Callable[[str], str] = _unchanged
         self._consoles: dict[str, Console] = {}
         self._tree: LiveTree | None = None
@@ -196,6 +226,18 @@ class UI:
         shown = f" [{self._clean(default)}]" if default else ""
         return self._ask(f"{self._clean(question)}{shown}: ").strip() or default
 
+    def secret(self, question: str) -> str:
+        """Ask for a password, which the terminal does not show.
+
+        Raises RefusedError where there is no terminal to ask in.
+        """
+        if not self.interactive:
+            raise RefusedError(f"{question}: there is no terminal to ask in", remedy="run it in a terminal")
+        with _without_echo(self._stdin):
+            answer = self._ask(f"{self._clean(question)}: ")
+        self._write(self._stderr, "\n")
+        return answer.rstrip("\r\n")
+
     def _ask(self, text: str) -> str:
         with self.paused():
             self._write(self._stderr, text)
@@ -227,6 +269,17 @@ class UI:
     def data(self, text: str) -> None:
         """A line of data. With JSON output it goes to stderr: stdout is kept for the document."""
         self._write(self._stderr if self.json_output else self._stdout, self._clean(text) + "\n")
+
+    def record(self, parts: Sequence[tuple[str, str]]) -> None:
+        """A line of data that is made of parts, each with a style that shows in a terminal only."""
+        name, stream = ("stderr", self._stderr) if self.json_output else ("stdout", self._stdout)
+        cleaned = [(self._clean(text), style) for text, style in parts]
+        if not self._is_terminal(stream):
+            self._write(stream, "".join(text for text, _ in cleaned) + "\n")
+            return
+        from rich.text import Text
+
+        self._console(name).print(Text.assemble(*cleaned), soft_wrap=True)
 
     def json(self, document: Mapping[str, Any]) -> None:
         """The one JSON document of this invocation."""
@@ -296,6 +349,22 @@ class UI:
                 self._message(f"    {line}", "cyan", to_stdout=to_stdout)
         good = report.ok()
         self._message(ui_checks.summary(report), "green" if good else "bold", to_stdout=to_stdout)
+
+    # -- a browser --------------------------------------------------------------------------------------
+
+    def browse(self, url: str) -> bool:
+        """Open a page in the browser; False where nobody would see it: no terminal, or no desktop.
+
+        A browser for terminals would take this one, so one is only looked for where there is a desktop.
+        """
+        desktop = sys.platform == "darwin" or any(
+            self._environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+        )
+        if self.json_output or not self._is_terminal(self._stderr) or not desktop:
+            return False
+        # Some of them come back only when they are closed.
+        threading.Thread(target=self._browser, args=(url,), daemon=True).start()
+        return True
 
     # -- a run ------------------------------------------------------------------------------------------
 

@@ -182,6 +182,17 @@ class Kubernetes:
         if client is not None:
             client.close()
 
+    @property
+    def access(self) -> ClusterAccess:
+        """How the cluster is reached, for what is no request: a connection that is upgraded."""
+        return self._access
+
+    def bearer(self, rejected: str | None = None) -> str | None:
+        """The bearer to send now, None where the caller is known by something else; not the one `rejected`."""
+        if rejected is not None:
+            self._bearer.drop(rejected)
+        return self._bearer.get()
+
     # -- objects ----------------------------------------------------------------------------------------
 
     def version(self) -> str:
@@ -458,7 +469,7 @@ class Kubernetes:
                 configuration.cert_file = str(access.certificate) if access.certificate else None
                 configuration.key_file = str(access.key) if access.key else None
                 configuration.tls_server_name = access.server_name
-                if access.proxy is not None or _is_loopback(self.host):
+                if access.proxy is not None or is_loopback(self.host):
                     # As kubectl does: no proxy of the environment is asked for what is on this machine.
                     configuration.proxy = access.proxy
                 self._client = ApiClient(configuration)
@@ -504,7 +515,8 @@ def _retry_after(headers: Mapping[str, str]) -> float:
         return 0.0
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether the address of a URL is on this machine."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

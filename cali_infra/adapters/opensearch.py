@@ -298,7 +298,10 @@ class OpenSearch:
         try:
             answer = client.transport.perform_request(method, path, params=params, body=body)
         except exceptions.SSLError as error:
-            raise self._unsafe(error) from error
+            # A connection that is cut while TLS begins is one of these as well.
+            if "CERTIFICATE" in str(error).upper():
+                raise self._unsafe(error) from error
+            raise _TryAgainError(self._unreachable(error)) from error
         except exceptions.ConnectionError as error:
             raise _TryAgainError(self._unreachable(error)) from error
         except exceptions.TransportError as error:

@@ -40,6 +40,8 @@ COMMANDS = {
     "grant-access": "Let a teammate into the cluster, change how far, or give an end to it.",
     "revoke-access": "Take somebody's access away, or everybody's whose time is over.",
     "list-access": "Show who has access by the record, the cluster and the local file, and what does not fit.",
+    "open": "Reach Grafana, Airflow, Milvus or OpenSearch Dashboards from this machine, until Ctrl-C.",
+    "logs": "Search the platform's logs in OpenSearch, and follow them.",
     "token": "Print a bearer for the cluster's API as an ExecCredential, for kubectl and the like.",
     "state": "Where Terraform's state is kept.",
     "sandbox": "The local stand-ins, for a rehearsal.",

@@ -1,7 +1,8 @@
-"""Ctrl-C in a command that changes things: once, cleanly, and said."""
+"""Ctrl-C: in a command that changes things once, cleanly, and said; in one that only serves its ordinary end."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,3 +43,17 @@ def interruptible(ui: UI, words: tuple[str, str] = TERRAFORM) -> Iterator[Event]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def stopping(stop: asyncio.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM set `stop` for as long as the block lasts; within a running event loop."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

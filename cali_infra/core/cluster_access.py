@@ -8,13 +8,22 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cali_infra.errors import AwsError, CaliError, PreconditionError, UnauthorizedError, UnreachableError
+from cali_infra.errors import (
+    AwsError,
+    CaliError,
+    PreconditionError,
+    UnauthorizedError,
+    UnreachableError,
+    WrongTargetError,
+)
 
 if TYPE_CHECKING:
     from cali_infra.adapters.aws import Aws, ClusterDescription
-    from cali_infra.adapters.kubernetes import ClusterAccess
+    from cali_infra.adapters.kubernetes import ClusterAccess, Kubernetes
+    from cali_infra.core.settings import Settings
+    from cali_infra.core.target import Target
 
 _GOING = ("DELETING", "FAILED")
 _WORLD = "0.0.0.0/0"
@@ -38,7 +47,7 @@ def find(aws: Aws, name: str) -> ClusterDescription:
     found = aws.cluster(name)
     if found is None:
         raise PreconditionError(
-            f"there is no cluster {name} in {aws.region}{_of_account(aws)}",
+            f"there is no cluster {name} in {aws.region}{of_account(aws)}",
             remedy="check project, environment and region in cali.yaml, and that your credentials are those of the "
             "platform's account (--profile, AWS_PROFILE); if it was never made: cali up",
         )
@@ -60,6 +69,27 @@ def access_to(aws: Aws, cluster: ClusterDescription) -> ClusterAccess:
     return ClusterAccess(cluster.endpoint, base64.b64decode(cluster.ca), partial(aws.token, cluster.name))
 
 
+def connect(target: Target, settings: Settings, aws: Aws, **timing: Any) -> Kubernetes:
+    """A connection to the cluster of these settings, or to what `--kubeconfig` names: on a real account only to
+    that same cluster; `timing` as for a new connection.
+
+    Raises PreconditionError where there is no cluster, and WrongTargetError where the kubeconfig leads to another.
+    """
+    from cali_infra.adapters.kubernetes import Kubernetes
+
+    if target.kubeconfig is None:
+        return Kubernetes(access_to(aws, find(aws, settings.cluster_name)), **timing)
+    named = Kubernetes.from_kubeconfig(target.kubeconfig, target.context, environ=target.environ, **timing)
+    if not target.rehearsal:
+        endpoint = find(aws, settings.cluster_name).endpoint
+        if named.host.rstrip("/").lower() != endpoint.rstrip("/").lower():
+            raise WrongTargetError(
+                f"{target.kubeconfig} leads to {named.host}, the cluster of this environment is {endpoint}",
+                remedy="choose the right --context, or leave --kubeconfig out",
+            )
+    return named
+
+
 def prove(aws: Aws, cluster: ClusterDescription) -> Proof:
     """Ask the cluster once who the caller is; takes seconds at most and raises nothing that is cali's."""
     from cali_infra.adapters.kubernetes import Kubernetes
@@ -70,14 +100,15 @@ def prove(aws: Aws, cluster: ClusterDescription) -> Proof:
     except UnauthorizedError as error:
         return Proof(None, f"the cluster does not know you{_by_arn(aws)}", error.remedy)
     except UnreachableError as error:
-        return Proof(None, error.message, _way_in(cluster))
+        return Proof(None, error.message, way_in(cluster))
     except CaliError as error:
         return Proof(None, error.message, error.remedy)
     finally:
         kubernetes.close()
 
 
-def _way_in(cluster: ClusterDescription) -> str:
+def way_in(cluster: ClusterDescription) -> str:
+    """What to do where a cluster's endpoint does not answer: who may reach it, and how to become one of them."""
     if _WORLD in cluster.public_cidrs:
         return "check your network and its proxy: the cluster's endpoint is open to every address"
     if cluster.public_cidrs:
@@ -87,7 +118,8 @@ def _way_in(cluster: ClusterDescription) -> str:
     return f"{reach}; or have your address put under allowed_cidrs in cali.yaml and applied: cali up eks"
 
 
-def _of_account(aws: Aws) -> str:
+def of_account(aws: Aws) -> str:
+    """The account that was asked and who asked, for a sentence; empty where nobody can say."""
     try:
         identity = aws.identity()
     except AwsError:

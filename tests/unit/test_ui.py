@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import queue
 import re
+import sys
+import termios
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -265,6 +269,87 @@ class TestQuestions:
         t.ui._stdin = Asked(terminal=True)
         t.ui.confirm("Apply?")
         assert (seen, t.ui.asking) == ([True], False)
+
+    def test_a_password_is_asked_for_and_never_shown(self) -> None:
+        t = Terminal("Typed-password 1\n", terminal=True)
+        assert t.ui.secret("Password of jin") == "Typed-password 1"
+        assert t.err == "Password of jin: \n"
+        with pytest.raises(RefusedError):
+            Terminal("x\n").ui.secret("Password")
+
+    def test_what_is_typed_as_a_password_does_not_show(self) -> None:
+        here, there = os.openpty()
+        with (
+            open(there, closefd=False) as keyboard,
+            open(there, "w", buffering=1, closefd=False) as screen,
+        ):
+            ui = UI(
+                stdin=keyboard,
+                stdout=io.StringIO(),
+                stderr=screen,
+                environ={"TERM": "xterm"},
+                clock=lambda: 0.0,
+                now=lambda: datetime(2026, 11, 23),
+            )
+            shown = b""
+            typed = threading.Event()
+
+            def somebody() -> None:
+                nonlocal shown
+                while b"Password: " not in shown:
+                    shown += os.read(here, 1000)
+                os.write(here, b"secret-words\n")
+                typed.set()
+
+            thread = threading.Thread(target=somebody)
+            thread.start()
+            assert ui.secret("Password") == "secret-words"
+            thread.join()
+            # Afterwards it shows again.
+            assert termios.tcgetattr(there)[3] & termios.ECHO
+        shown += os.read(here, 1000)
+        os.close(here)
+        os.close(there)
+        assert b"secret-words" not in shown
+
+
+class TestRecords:
+    def test_a_line_of_parts_is_plain_where_there_is_no_terminal(self) -> None:
+        t = Terminal()
+        t.ui.record([("12:00", "dim"), (" web ", "cyan"), (f"\x1b[31mpassword {SECRET}\tand [b]more", "")])
+        assert t.out == "12:00 web password ********\tand [b]more\n"
+
+    def test_and_coloured_in_one_and_never_cut(self) -> None:
+        t = Terminal(terminal=True)
+        t.ui.record([("12:00 ", "dim"), ("web ", "cyan"), ("word " * 40, "")])
+        assert "\x1b[2m12:00 " in t.out
+        assert "\x1b[36mweb " in t.out
+        assert t.out.count("\n") == 1
+
+    def test_with_json_it_leaves_stdout_alone(self) -> None:
+        t = Terminal(json_output=True)
+        t.ui.record([("a", ""), ("b", "red")])
+        assert (t.out, t.err) == ("", "ab\n")
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environ", "options", "opens"),
+    [
+        (True, {"DISPLAY": ":0"}, {}, True),
+        (True, {"WAYLAND_DISPLAY": "wayland-0"}, {}, True),
+        (True, {}, {}, sys.platform == "darwin"),
+        (False, {"DISPLAY": ":0"}, {}, False),
+        (True, {"DISPLAY": ":0"}, {"json_output": True}, False),
+    ],
+)
+def test_a_browser_is_opened_where_somebody_sees_it(
+    terminal: bool, environ: dict[str, str], options: dict[str, Any], opens: bool
+) -> None:
+    opened: queue.Queue[str] = queue.Queue()
+    t = Terminal(terminal=terminal, environ=environ, browser=opened.put, **options)
+    assert t.ui.browse("http://127.0.0.1:3000/") is opens
+    if opens:
+        assert opened.get(timeout=30) == "http://127.0.0.1:3000/"
 
 
 class TestTables:

@@ -19,7 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from cali_infra.sandbox.faults import CUT, LOST, Faults
-from cali_infra.sandbox.kubernetes import patches, requests, reviews, subresources
+from cali_infra.sandbox.kubernetes import patches, portforward, requests, reviews, subresources
 from cali_infra.sandbox.kubernetes.authorization import (
     Action,
     Authorizer,
@@ -48,6 +48,8 @@ from cali_infra.sandbox.serving import half_answer
 
 _log = logging.getLogger(__name__)
 _OPEN = ("/healthz", "/livez", "/readyz", "/version")
+# Recorded when it is opened, not when it has come to its end.
+_UPGRADED = 101
 _PATCHES = (
     "application/json-patch+json",
     "application/merge-patch+json",
@@ -105,6 +107,7 @@ class ApiServer:
         self.version = version
         self.recorded: deque[Recorded] = deque(maxlen=5000)
         self.logs: dict[tuple[str, str, str], str] = {}
+        self.ports: dict[tuple[str, str, int], tuple[str, int]] = {}
         self._store = store
         self._catalogue = catalogue
         self._registry = registry
@@ -136,9 +139,10 @@ class ApiServer:
             _log.exception("%s %s", request.method, request.path)
             status = ApiError(500, "InternalError", f"the sandbox's Kubernetes stand-in failed: {error!r}")
             response = _json(status.status(), 500)
-        self.recorded.append(
-            Recorded(request.method, request.path, dict(request.query), user, response.status)
-        )
+        if response.status != _UPGRADED:
+            self.recorded.append(
+                Recorded(request.method, request.path, dict(request.query), user, response.status)
+            )
         if fault is not None and isinstance(response, web.Response):
             return await half_answer(request, response)
         return response
@@ -209,7 +213,6 @@ class ApiServer:
             if target.subresource in (
                 "exec",
                 "attach",
-                "portforward",
                 "proxy",
                 "ephemeralcontainers",
                 "binding",
@@ -233,11 +236,34 @@ class ApiServer:
             pod = self._registry.get(resource, (target.namespace, target.name))
             text = subresources.log(request, pod, self.logs)
             return web.Response(text=text, content_type="text/plain")
+        if target.subresource == "portforward":
+            return await self._forward(request, resource, target, user)
         if target.subresource == "scale":
             return _json(await subresources.scale(request, self._registry, resource, target))
         if target.subresource == "eviction":
             return _json(await subresources.evict(request, self._registry, resource, target), 201)
         return await self._object(request, resource, target, verb)
+
+    async def _forward(
+        self, request: web.BaseRequest, resource: Resource, target: Target, user: User
+    ) -> web.StreamResponse:
+        if request.method not in ("GET", "POST"):
+            raise method_not_allowed()
+        if self._compound:
+            action = Action("create", "", target.plural, target.subresource, target.namespace, target.name)
+            self._authorizer.demand(user, action)
+        pod = self._registry.get(resource, (target.namespace, target.name))
+        opened = Recorded(request.method, request.path, dict(request.query), user.name, _UPGRADED)
+        return await portforward.serve(request, pod, self.ports, lambda: self.recorded.append(opened))
+
+    @property
+    def _compound(self) -> bool:
+        """Whether a WebSocket, which is a GET, needs the verb `create` too: from Kubernetes 1.35 on.
+
+        Source: the feature gate AuthorizePodWebsocketUpgradeCreatePermission.
+        """
+        major, minor, *_ = self.version.lstrip("v").split(".")
+        return (int(major), int(minor)) >= (1, 35)
 
     def _discovery(self, request: web.BaseRequest) -> web.Response | None:
         if request.method != "GET":

@@ -140,6 +140,14 @@ class KubernetesStandIn:
         server = self._cluster(name).server
         self._thread.run(lambda: server.logs.update({(namespace, pod, container): text}))
 
+    def set_port(
+        self, name: str, namespace: str, pod: str, port: int, address: tuple[str, int] | None
+    ) -> None:
+        """Which server on loopback answers at a pod's port; None: nothing listens there. Raises LookupError."""
+        ports = self._cluster(name).server.ports
+        key = (namespace, pod, port)
+        self._thread.run(lambda: ports.pop(key, None) if address is None else ports.update({key: address}))
+
     def close(self) -> None:
         """Stops every cluster and the thread."""
         for name in list(self._clusters):

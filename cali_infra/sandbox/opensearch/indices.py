@@ -42,8 +42,9 @@ _TEMPLATE_KEYS = ("index_patterns", "priority", "template", "composed_of", "vers
 _SEARCH_KEYS = (
     "query", "size", "from", "sort", "_source", "aggs", "aggregations", "track_total_hits", "timeout", "explain",
     "version", "seq_no_primary_term", "stored_fields", "docvalue_fields", "highlight", "script_fields",
+    "search_after",
 )  # fmt: skip
-_REFUSED_SEARCH_KEYS = ("highlight", "script_fields", "search_after", "collapse", "rescore", "suggest", "pit")
+_REFUSED_SEARCH_KEYS = ("highlight", "script_fields", "collapse", "rescore", "suggest", "pit")
 DATA_NODES = 3
 
 
@@ -368,9 +369,15 @@ class Indices:
         for name in names:
             queries.check_sort(self.indices[name].mapping, sort)
         rows = queries.sort_hits(hits, sort)
+        if "search_after" in body:
+            if start > 0:
+                raise illegal("`from` parameter must be set to 0 when `search_after` is used.")
+            rows = queries.rows_after(rows, sort, body["search_after"], self._common_mapping(names))
         shown = []
         for index, document, order in rows[start : start + size]:
             hit: Obj = {"_index": index, "_id": document.identifier, "_score": None if sort else 1.0}
+            if body.get("seq_no_primary_term"):
+                hit |= {"_seq_no": document.seq_no, "_primary_term": 1}
             source = queries.filtered_source(document.source, body.get("_source"))
             if source is not None:
                 hit["_source"] = source
@@ -389,6 +396,8 @@ class Indices:
                 "hits": shown,
             },
         }
+        if body.get("track_total_hits") is False:
+            del answer["hits"]["total"]
         wanted = body.get("aggs") or body.get("aggregations")
         if wanted:
             mapping = self._common_mapping(names)

@@ -411,7 +411,10 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def sort_hits(hits: list[tuple[str, Document]], sort: Any) -> list[tuple[str, Document, list[Any]]]:
+Row = tuple[str, Document, list[Any]]
+
+
+def sort_hits(hits: list[tuple[str, Document]], sort: Any) -> list[Row]:
     """Hits (index, document) in the order of `sort`, each with its sort values; missing values come last."""
     keys = [_sort_key(item) for item in _as_list(sort)]
     rows = [(index, document, [_sort_value(document, path) for path, _ in keys]) for index, document in hits]
@@ -421,6 +424,43 @@ def sort_hits(hits: list[tuple[str, Document]], sort: Any) -> list[tuple[str, Do
         present.sort(key=lambda row: row[2][position], reverse=descending)
         rows = present + absent
     return rows
+
+
+def rows_after(rows: Sequence[Row], sort: Any, after: Any, mapping: IndexMapping) -> list[Row]:
+    """The sorted rows that come behind the sort values `after`; those that are equal to them do not.
+
+    Raises SearchError 400, or 501 for a value that is missing.
+    """
+    keys = [_sort_key(item) for item in _as_list(sort)]
+    if not keys:
+        raise illegal("Sort must contain at least one field.")
+    if not isinstance(after, list) or len(after) != len(keys):
+        count = len(after) if isinstance(after, list) else 1
+        raise illegal(f"search_after has {count} value(s) but sort has {len(keys)}.")
+    if None in after:
+        raise not_modelled("search_after a value that is missing")
+    bounds = [_bound_of(path, value, mapping) for (path, _), value in zip(keys, after, strict=True)]
+    return [row for row in rows if _behind(row[2], bounds, [descending for _, descending in keys])]
+
+
+def _bound_of(path: str, value: Any, mapping: IndexMapping) -> Any:
+    kind = (mapping.field(path) or {}).get("type")
+    if kind not in DATE:
+        return value
+    try:
+        return dates.parse(value)
+    except ValueError as error:
+        raise illegal(f"Failed to parse search_after value for field [{path}].") from error
+
+
+def _behind(values: Sequence[Any], bounds: Sequence[Any], descending: Sequence[bool]) -> bool:
+    for value, bound, down in zip(values, bounds, descending, strict=True):
+        if value is None:
+            # Missing values come last in either direction.
+            return True
+        if value != bound:
+            return bool(value < bound if down else value > bound)
+    return False
 
 
 def _sort_key(item: Any) -> tuple[str, bool]:

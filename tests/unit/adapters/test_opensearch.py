@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from loopback import Server
 from pydantic import SecretStr
 
 from cali_infra.adapters.opensearch import OpenSearch
@@ -224,6 +227,42 @@ def test_a_domain_that_is_away_is_named(clock: Clock) -> None:
         opensearch.info()
     assert "allowed_cidrs" in caught.value.remedy
     assert clock.seconds > 30
+
+
+def test_a_connection_that_is_cut_while_tls_begins_is_one_that_is_made_again(
+    domain: Domain, clock: Clock
+) -> None:
+    domain.answer("GET /_cluster/health", (200, {"status": "green"}))
+    host, _, port = domain.endpoint.partition(":")
+    cut = [True, True]
+
+    def serve(sock: socket.socket) -> None:
+        # Its first words are read, so that it ends in the middle of them.
+        if cut:
+            cut.pop()
+            sock.recv(1)
+            return
+        with socket.create_connection((host, int(port))) as other:
+            back = threading.Thread(target=pump, args=(other, sock))
+            back.start()
+            pump(sock, other)
+            back.join()
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+
+    server = Server(serve)
+    beside = replace(domain, endpoint="{}:{}".format(*server.address))
+    assert connect(beside, clock).health() == "green"
+    assert len(clock.slept) == 2
+    cut += [True] * 1000
+    with pytest.raises(OpenSearchError, match="cannot be reached"):
+        connect(beside, clock).health()
+    server.close()
 
 
 def test_a_certificate_of_somebody_else_is_not_tried_again(

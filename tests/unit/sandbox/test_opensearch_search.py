@@ -99,7 +99,11 @@ def test_queries(logs: SearchClient, query: Any, ids: list[int]) -> None:
         ({"query": {"range": {"n": {"over": 1}}}}, 400),
         ({"query": {"range": {"@timestamp": {"gte": "soon"}}}}, 400),
         ({"qery": {}}, 400),
-        ({"search_after": [1]}, 501),
+        ({"search_after": [1]}, 400),
+        ({"search_after": [1, 2], "sort": ["@timestamp"]}, 400),
+        ({"search_after": [1], "sort": ["@timestamp"], "from": 1}, 400),
+        ({"search_after": ["soon"], "sort": ["@timestamp"]}, 400),
+        ({"search_after": [None], "sort": ["@timestamp"]}, 501),
         ({"from": 10_000}, 400),
         ({"sort": [{"log": "asc"}]}, 400),
         ({"sort": [{"unmapped": "asc"}]}, 400),
@@ -118,6 +122,29 @@ def test_order_pages_and_parts(logs: SearchClient) -> None:
     assert [hit["_id"] for hit in hits["hits"]] == ["1", "2"]
     assert hits["hits"][0]["_source"] == {"level": "info"}
     assert hits["hits"][0]["sort"] == [1774957800000]
+
+
+@pytest.mark.parametrize(
+    ("sort", "after", "ids"),
+    [
+        ([{"@timestamp": "asc"}], [1774871400000], ["1", "0", "3"]),
+        ([{"@timestamp": "asc"}], ["2026-03-31T11:50:00Z"], ["0", "3"]),
+        # Without a value at all is last, in either direction.
+        ([{"@timestamp": "desc"}], [1774957800000], ["2", "3"]),
+        ([{"level.keyword": "asc"}, {"n": "desc"}], ["info", 300], ["1", "3"]),
+        ([{"level.keyword": "asc"}, {"n": "desc"}], ["error", 0], ["2", "1", "3"]),
+    ],
+)
+def test_what_comes_behind_a_place_in_the_order(
+    logs: SearchClient, sort: Any, after: list[Any], ids: list[str]
+) -> None:
+    body = {"sort": sort, "search_after": after, "track_total_hits": False, "seq_no_primary_term": True}
+
+    hits = logs("POST", "/logs-*/_search", body).body["hits"]
+
+    assert [hit["_id"] for hit in hits["hits"]] == ids
+    assert [hit["_seq_no"] for hit in hits["hits"]] == [int(number) for number in ids]
+    assert "total" not in hits
 
 
 def test_aggregations(logs: SearchClient) -> None:
