@@ -1058,5 +1058,25 @@ def test_a_workspace_from_which_nothing_was_applied_is_no_failure(whole: Whole) 
     assert "nothing was applied from here yet" in result.detail
 
 
+@pytest.mark.parametrize("dead", ["kubernetes.api", "eks.cluster-active", "search.domain-active"])
+def test_one_dead_system_is_one_failure(whole: Whole, dead: str) -> None:
+    """Over all families: what hangs on it is skipped with the cause, and what does not still passes."""
+    if dead == "kubernetes.api":
+        whole.clusters.faults.unreachable(3600)
+    elif dead == "eks.cluster-active":
+        whole.cloud.controls.ail("cluster", NAME, {"status": "FAILED"})
+    else:
+        whole.cloud.controls.ail("domain", NAME, {"Endpoint": ""})
+    try:
+        found = whole.results()
+    finally:
+        whole.clusters.faults.unreachable(0)
+    assert [name for name, result in found.items() if result.status is Status.FAIL] == [dead]
+    skipped = {name for name, result in found.items() if result.status is Status.SKIP}
+    assert skipped == dependents(dead)
+    assert {found[name].detail for name in skipped} == {f"{dead} failed"}
+    assert len(skipped) > 5
+
+
 def test_every_check_has_a_break() -> None:
     assert {check.id for check in CHECKS} - {one.check for one in CASES} == set()
