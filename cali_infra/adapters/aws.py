@@ -13,18 +13,19 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cali_infra.adapters import aws_access, aws_bucket, aws_eks, aws_iam
+from cali_infra.adapters import aws_access, aws_bucket, aws_eks, aws_iam, aws_policies
 from cali_infra.adapters.aws_access import AccessEntry
 from cali_infra.adapters.aws_bucket import BucketDescription, StoredObject
 from cali_infra.adapters.aws_eks import Addon, Issue, NodeGroup, PodIdentity
 from cali_infra.adapters.aws_errors import ABSENT, translated
 from cali_infra.adapters.aws_iam import CallerKind, CallerPrincipal, PrincipalState
+from cali_infra.adapters.aws_policies import ScalingGroup
 from cali_infra.errors import AwsError
 
 if TYPE_CHECKING:
@@ -200,6 +201,26 @@ class Aws:
     def addons(self, cluster: str) -> tuple[Addon, ...]:
         """The cluster's add-ons by name, with what ails them."""
         found: tuple[Addon, ...] = self._call("eks", lambda eks: aws_eks.addons(eks, cluster))
+        return found
+
+    def scaling_groups(self, names: Collection[str]) -> tuple[ScalingGroup, ...]:
+        """The Auto Scaling groups of these names that there are, with their tags."""
+        found: tuple[ScalingGroup, ...] = self._call(
+            "autoscaling", lambda client: aws_policies.scaling_groups(client, names)
+        )
+        return found
+
+    def denied(
+        self, role: str, actions: Sequence[str], resource: str = "*", context: Mapping[str, str] | None = None
+    ) -> tuple[str, ...]:
+        """Those of the actions that a role may not do to a resource, by IAM's policy simulator.
+
+        `context` are the condition keys of the request. Raises AwsError with the code AccessDenied where the caller
+        may not ask.
+        """
+        found: tuple[str, ...] = self._call(
+            "iam", lambda iam: aws_policies.denied(iam, role, actions, resource, context or {})
+        )
         return found
 
     def pod_identities(self, cluster: str) -> tuple[PodIdentity, ...]:

@@ -37,11 +37,12 @@ def running(
     *,
     exclusive: bool = True,
     force_conflicts: bool = False,
+    brief: bool = False,
     words: tuple[str, str] = TERRAFORM,
 ) -> Iterator[Run]:
     """Open the environment that the options name, alone in its workspace unless not `exclusive`.
 
-    `words` are said at Ctrl-C.
+    With `brief` a cluster that does not answer is given up within seconds; `words` are said at Ctrl-C.
     """
     from cali_infra.cli.context import open_environment
     from cali_infra.core.platform import open_platform
@@ -57,6 +58,7 @@ def running(
             now=datetime.now(UTC),
             clock=time.monotonic,
             force_conflicts=force_conflicts,
+            brief=brief,
         )
         if not exclusive:
             yield Run(platform, cancel, ui)

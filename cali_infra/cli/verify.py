@@ -58,7 +58,7 @@ def verify(
     }
     with ExitStack() as stack:
         try:
-            run = stack.enter_context(running.running(options, exclusive=False, words=_STOPPING))
+            run = stack.enter_context(running.running(options, exclusive=False, brief=True, words=_STOPPING))
         except AwsError as error:
             # Without a caller nothing can be asked, which is a result like any other.
             report = _nobody(chosen, error)

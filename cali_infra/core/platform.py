@@ -43,9 +43,11 @@ if TYPE_CHECKING:
 
 # A new access entry takes seconds to work; for so many of them a 401 is asked again.
 _GRACE = 60.0
+# For so many seconds a busy, failing or unreachable API is asked again.
+_PATIENCE = 30.0
 # From so many principals on, the list of a cluster's entries is asked for instead of each.
 _MANY = 16
-# For so many seconds a proof waits for a cluster that does not answer.
+# For so many seconds who only looks waits for a cluster that does not answer.
 _QUICK = 5.0
 
 MakeStack = Callable[[str, Callable[[], Mapping[str, object]], Contention], TerraformStage]
@@ -147,10 +149,12 @@ def open_platform(
     now: datetime,
     clock: Callable[[], float],
     force_conflicts: bool = False,
+    brief: bool = False,
 ) -> Platform:
     """Check tools and caller, then put everything together.
 
-    With `force_conflicts` stages take over fields of Kubernetes objects that other managers hold.
+    With `force_conflicts` stages take over fields of Kubernetes objects that other managers hold. With `brief` a
+    cluster that does not answer, or does not know the caller, is given up within seconds: that is the answer.
     Raises PreconditionError for a missing or old Terraform, AwsError when the caller is unknown, and
     WrongTargetError when the workspace belongs to another account, region or realm; nothing is touched then.
     """
@@ -210,6 +214,8 @@ def open_platform(
 
     def connect_cluster() -> Kubernetes:
         imports("kubernetes.client", "tenacity")
+        if brief:
+            return _connect(target, settings, aws, stack, grace=_QUICK, patience=_QUICK)
         return _connect(target, settings, aws, stack)
 
     kubernetes = _Once(connect_cluster, cluster)
@@ -358,7 +364,13 @@ class _Once:
 
 
 def _connect(
-    target: Target, settings: Settings, aws: Aws, stack: Callable[[str], TerraformStage]
+    target: Target,
+    settings: Settings,
+    aws: Aws,
+    stack: Callable[[str], TerraformStage],
+    *,
+    grace: float = _GRACE,
+    patience: float = _PATIENCE,
 ) -> Kubernetes:
     """The stack's cluster, or whatever `--kubeconfig` names: on a real account only the stack's own cluster.
 
@@ -373,7 +385,7 @@ def _connect(
         raise PreconditionError("the cluster does not exist yet", remedy="make it: cali up --through eks")
     if target.kubeconfig is not None:
         named = Kubernetes.from_kubeconfig(
-            target.kubeconfig, target.context, environ=target.environ, grace=_GRACE
+            target.kubeconfig, target.context, environ=target.environ, grace=grace, patience=patience
         )
         if not target.rehearsal and named.host.rstrip("/").lower() != endpoint.rstrip("/").lower():
             raise WrongTargetError(
@@ -384,4 +396,4 @@ def _connect(
     access = ClusterAccess(
         endpoint, base64.b64decode(eks["cluster_ca"]), partial(aws.token, settings.cluster_name)
     )
-    return Kubernetes(access, grace=_GRACE)
+    return Kubernetes(access, grace=grace, patience=patience)

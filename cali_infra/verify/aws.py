@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,21 @@ ADDONS = ("aws-ebs-csi-driver", "coredns", "eks-pod-identity-agent", "kube-proxy
 ADDON_ACCOUNTS = ("aws-node", "ebs-csi-controller-sa")
 AUTOSCALER_ACCOUNT = "cluster-autoscaler"
 SYSTEM = "kube-system"
+_TAG = "k8s.io/cluster-autoscaler"
+# Source: terraform/autoscaler/identity.tf.
+_LOOK = (
+    "autoscaling:DescribeAutoScalingGroups",
+    "autoscaling:DescribeAutoScalingInstances",
+    "autoscaling:DescribeLaunchConfigurations",
+    "autoscaling:DescribeScalingActivities",
+    "autoscaling:DescribeTags",
+    "ec2:DescribeImages",
+    "ec2:DescribeInstanceTypes",
+    "ec2:DescribeLaunchTemplateVersions",
+    "ec2:GetInstanceTypesFromInstanceRequirements",
+    "eks:DescribeNodegroup",
+)
+_SCALE = ("autoscaling:SetDesiredCapacity", "autoscaling:TerminateInstanceInAutoScalingGroup")
 # So long before the end of its support a version is spoken of: an upgrade wants to be planned.
 SUPPORT_NOTICE = timedelta(days=60)
 # The newest of the policies that OpenSearch Service offers demand at least TLS 1.2.
@@ -39,9 +55,8 @@ def identity(context: Context) -> Result:
     caller = context.subject.identity()
     owner = context.subject.owner()
     if owner is None:
-        return warned(
-            f"{caller.arn}; nothing was applied in this workspace yet", remedy="cali up", measurements=None
-        )
+        # What a team has applied may well be there: its state is not in this workspace.
+        return passed(f"{caller.arn} in account {caller.account}; nothing was applied from here yet")
     region = context.subject.settings.region
     if (owner.account, owner.region) != (caller.account, region):
         return failed(
@@ -237,6 +252,45 @@ def autoscaler_identity(context: Context) -> Result:
     return passed(f"{account} gets {role}")
 
 
+@check(
+    "autoscaler.role",
+    "The autoscaler's role may scale this cluster's groups, and no other",
+    family=Family.AWS,
+    needs=("autoscaler.identity", "eks.node-groups"),
+    stage="autoscaler",
+    remedy="cali up autoscaler",
+)
+def autoscaler_role(context: Context) -> Result:
+    """By IAM's policy simulator, the role may look at what it has to and change the size of this cluster's Auto
+    Scaling groups, which it knows by their tags; the groups of another cluster it may not. Skipped where the caller
+    may not ask the simulator."""
+    from cali_infra.errors import AwsError
+
+    aws, role = context.subject.aws, context.output("autoscaler", "role_arn")
+    name = context.subject.settings.cluster_name
+    groups = aws.scaling_groups([each for group in node_groups(context) for each in group.scaling_groups])
+    try:
+        if blind := aws.denied(role, _LOOK):
+            return failed(f"it may not {_few(list(blind))}")
+        for group in groups:
+            if stuck := aws.denied(role, _SCALE, group.arn, _tagged(group.tags)):
+                return failed(f"it may not {_few(list(stuck))} on {group.name}")
+        for group in groups:
+            strange = {f"{_TAG}/enabled": "true", f"{_TAG}/{name}-another": "owned"}
+            if set(_SCALE) - set(aws.denied(role, _SCALE, group.arn, _tagged(strange))):
+                return failed("it may scale the groups of other clusters")
+    except AwsError as error:
+        if error.aws_code.startswith("AccessDenied"):
+            return skipped(f"IAM's policy simulator may not be asked: {error.message}")
+        raise
+    return passed(f"it may scale {_few([group.name for group in groups])}, and no other cluster's groups")
+
+
+def _tagged(tags: Mapping[str, str]) -> dict[str, str]:
+    """A resource's tags as condition keys; of many, those that the autoscaler's policy looks at."""
+    return {f"aws:ResourceTag/{key}": value for key, value in tags.items() if key.startswith(_TAG)}
+
+
 # -- the domain -----------------------------------------------------------------------------------------------
 
 
@@ -372,6 +426,7 @@ CHECKS: tuple[Check, ...] = (
     addons_active,
     pod_identities_there,
     autoscaler_identity,
+    autoscaler_role,
     domain_active,
     domain_encrypted,
     domain_tls,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cali_infra.verify import aws, kubernetes, opensearch, releases
+from cali_infra.verify import access, aws, kubernetes, opensearch, releases
 from cali_infra.verify.checks import Check
 
 CHECKS: tuple[Check, ...] = (
     *aws.CHECKS,
+    *access.CHECKS,
     *aws.DRIFT,
     *kubernetes.CHECKS,
     *releases.CHECKS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from cali_infra.adapters.aws import Aws, Identity
     from cali_infra.adapters.kubernetes import Kubernetes
+    from cali_infra.core.access import Entry
     from cali_infra.core.platform import Platform
     from cali_infra.core.secrets import Secrets
     from cali_infra.core.settings import Settings
@@ -37,7 +38,8 @@ class Stack(Protocol):
 class Subject:
     """What the checks may ask. Nothing is asked before a check does.
 
-    `owner` is whom the workspace belongs to, None before its first apply. `stack` opens a Terraform stack, `plan`
+    `owner` is whom the workspace belongs to, None before its first apply, and `principals` whom secrets.yaml lists.
+    `stack` opens a Terraform stack, `plan`
     tells what applying a stage of another kind would change: both take a moment. `alone` keeps other runs of cali
     out of the workspace. `search_ca` is the authority behind the domain's certificate where that is none of the
     public ones.
@@ -48,6 +50,7 @@ class Subject:
     aws: Aws
     identity: Callable[[], Identity]
     owner: Callable[[], Owner | None]
+    principals: Callable[[], Sequence[Entry]]
     stack: Callable[[str, Event], Stack]
     plan: Callable[[str, Event], StagePlan]
     kubernetes: Callable[[], Kubernetes]
@@ -73,6 +76,7 @@ def of_platform(platform: Platform, *, opened: bool = False) -> Subject:
         aws=platform.aws,
         identity=platform.aws.identity,
         owner=platform.workspace.owner,
+        principals=platform.inputs.principals,
         stack=stack,
         plan=plan,
         kubernetes=platform.kubernetes,

@@ -57,7 +57,7 @@ class Front:
         self,
         services: Mapping[str, tuple[str, Callable[[Call], Result]]],
         *,
-        gates: Mapping[tuple[str, str], Callable[[Call], None]],
+        gates: Mapping[tuple[str, str], Callable[[Call], Result | None]],
         behind: Callable[[Environ, StartResponse], Iterable[bytes]],
         turn: threading.Lock,
         identities: Identities,
@@ -65,8 +65,8 @@ class Front:
     ) -> None:
         """`services` maps a name in signatures to botocore's name and to what answers; moto is `behind`.
 
-        `gates` maps a service and an operation of moto's to what may refuse the call; whoever calls moto
-        holds `turn`.
+        `gates` maps a service and an operation of moto's to what may refuse the call, or answer it in moto's
+        place; whoever calls moto holds `turn`.
         """
         self._services = services
         self._gates = gates
@@ -96,8 +96,9 @@ class Front:
             operation = _operation(signed.service, environ)
             self._controls.called(signed.service, operation)
             gate = self._gates.get((signed.service, operation))
-            if gate is not None:
-                gate(_read(operation, environ, signed, key))
+            result = gate(_read(operation, environ, signed, key)) if gate is not None else None
+            if result is not None:
+                return _send(protocol_of(signed.service).answer(operation, result), start_response)
             return self._pass_on(environ, start_response)
         except ServiceError as error:
             return _send(_refuse(signed, own, environ, error), start_response)

@@ -28,6 +28,7 @@ from cali_infra.sandbox.aws.scheduler.runner import Runner
 from cali_infra.sandbox.aws.scheduler.service import Scheduler
 from cali_infra.sandbox.aws.scheduler.state import Book
 from cali_infra.sandbox.aws.scheduler.targets import Targets
+from cali_infra.sandbox.aws.simulator import Simulator
 from cali_infra.sandbox.aws.tokens import TokenAuthenticator
 from cali_infra.sandbox.ports import Caller, ClusterHost, DomainHost, ScalingGroup
 
@@ -107,7 +108,10 @@ class AwsStandIn:
                 "es": ("opensearch", self._domains.answer),
                 "scheduler": ("scheduler", self._scheduler.answer),
             },
-            gates={("sts", "AssumeRole"): Gatekeeper(self._identities).assume_role},
+            gates={
+                ("sts", "AssumeRole"): Gatekeeper(self._identities).assume_role,
+                ("iam", "SimulatePrincipalPolicy"): Simulator(self._identities).principal_policy,
+            },
             behind=DomainDispatcherApplication(create_backend_app),
             turn=self._turn,
             identities=self._identities,

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from whole import ACCOUNT, NAME, REGION, Whole
+from whole import ACCOUNT, JIN, MINA, NAME, POLICY, REGION, Whole, autoscaler_policy
 
 from cali_infra.adapters.kubernetes import ObjectRef
+from cali_infra.core.access import Entry
 from cali_infra.core.index import READER, WRITER
 from cali_infra.core.service_secrets import SERVICES
 from cali_infra.core.stacks import Drift
@@ -23,6 +26,7 @@ from cali_infra.core.stages import BY_NAME, STAGES, Kind
 from cali_infra.core.storage_class import DEFAULT
 from cali_infra.core.workspace import Owner
 from cali_infra.plans import Action, ResourceChange
+from cali_infra.sandbox.aws.controls import Fault
 from cali_infra.verify.checks import Result, Status
 from cali_infra.verify.families import CHECKS
 from cali_infra.verify.subject import Subject
@@ -64,11 +68,6 @@ def case(
 @case("aws.identity", f"in account {ACCOUNT}.*belongs to 111111111111", "another --env")
 def another_account(whole: Whole) -> Iterator[Broken]:
     yield replace(whole.subject, owner=lambda: Owner("111111111111", REGION, "aws"))
-
-
-@case("aws.identity", "nothing was applied", "cali up", Status.WARN)
-def a_new_workspace(whole: Whole) -> Iterator[Broken]:
-    yield replace(whole.subject, owner=lambda: None)
 
 
 @case("aws.identity", "security token", "aws sts get-caller-identity")
@@ -178,6 +177,122 @@ def an_autoscaler_with_another_role(whole: Whole) -> Iterator[Broken]:
     values["role_arn"] = f"arn:aws:iam::{ACCOUNT}:role/another"
     yield None
     values["role_arn"] = before
+
+
+@contextmanager
+def role_policy(whole: Whole, change: Callable[[list[Any]], None]) -> Iterator[None]:
+    def put(document: Any) -> None:
+        whole.iam.put_role_policy(
+            RoleName="autoscaler", PolicyName="own", PolicyDocument=json.dumps(document)
+        )
+
+    document = autoscaler_policy()
+    change(document["Statement"])
+    put(document)
+    yield
+    put(autoscaler_policy())
+
+
+@case("autoscaler.role", "it may not autoscaling:DescribeTags", "cali up autoscaler")
+def an_autoscaler_that_may_not_look(whole: Whole) -> Iterator[Broken]:
+    with role_policy(whole, lambda found: found[0]["Action"].remove("autoscaling:DescribeTags")):
+        yield None
+
+
+@case("autoscaler.role", "it may not autoscaling:SetDesiredCapacity, .* on eks-", "cali up autoscaler")
+def an_autoscaler_that_may_not_scale(whole: Whole) -> Iterator[Broken]:
+    with role_policy(whole, lambda found: found.pop()):  # type: ignore[arg-type, return-value]
+        yield None
+
+
+@case("autoscaler.role", "it may scale the groups of other clusters", "cali up autoscaler")
+def an_autoscaler_that_may_scale_everything(whole: Whole) -> Iterator[Broken]:
+    with role_policy(whole, lambda found: found[1].pop("Condition")):
+        yield None
+
+
+@contextmanager
+def without_entry(whole: Whole, arn: str) -> Iterator[None]:
+    whole.eks.delete_access_entry(clusterName=NAME, principalArn=arn)
+    yield
+    whole.grant(arn, "AmazonEKSViewPolicy", "logging")
+
+
+@case("access.entries", "Mina .*: on record, but the cluster has no entry", "cali up access")
+def an_entry_that_is_gone(whole: Whole) -> Iterator[Broken]:
+    with without_entry(whole, MINA):
+        yield None
+
+
+@contextmanager
+def other_policy(whole: Whole, arn: str, *policies: str) -> Iterator[None]:
+    """An entry with other policies than the record says."""
+    names = {"clusterName": NAME, "principalArn": arn}
+    whole.eks.delete_access_entry(**names)
+    whole.eks.create_access_entry(**names)
+    for policy in policies:
+        whole.eks.associate_access_policy(**names, policyArn=POLICY + policy, accessScope={"type": "cluster"})
+    yield
+    whole.eks.delete_access_entry(**names)
+    whole.grant(arn, "AmazonEKSClusterAdminPolicy")
+
+
+@case("access.entries", "Jin .*: should have AmazonEKSClusterAdminPolicy, has none", "cali up access")
+def an_entry_without_a_policy(whole: Whole) -> Iterator[Broken]:
+    with other_policy(whole, JIN):
+        yield None
+
+
+@case("access.entries", "Jin .*: also has AmazonEKSViewPolicy", "cali list-access", Status.WARN)
+def an_entry_with_one_policy_more(whole: Whole) -> Iterator[Broken]:
+    with other_policy(whole, JIN, "AmazonEKSClusterAdminPolicy", "AmazonEKSViewPolicy"):
+        yield None
+
+
+@case("access.entries", "Sora .*: in secrets.yaml only", "cali up access", Status.WARN)
+def a_principal_that_was_not_applied(whole: Whole) -> Iterator[Broken]:
+    sora = Entry(f"arn:aws:iam::{ACCOUNT}:user/sora", "Sora", "view")
+    yield replace(whole.subject, principals=lambda: [sora])
+
+
+STRANGER = f"arn:aws:iam::{ACCOUNT}:user/stranger"
+
+
+@contextmanager
+def stranger(whole: Whole) -> Iterator[None]:
+    whole.grant(STRANGER, "AmazonEKSViewPolicy")
+    yield
+    whole.eks.delete_access_entry(clusterName=NAME, principalArn=STRANGER)
+
+
+@case("access.strangers", "stranger .*: made by hand", f"cali revoke-access {STRANGER}", Status.WARN)
+def somebody_whom_nobody_knows(whole: Whole) -> Iterator[Broken]:
+    with stranger(whole):
+        yield None
+
+
+@contextmanager
+def on_record(whole: Whole, change: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    values = whole.stacks["access"].values
+    before = values["record"]
+    values["record"] = deepcopy(before)
+    change(values["record"])
+    yield
+    values["record"] = before
+
+
+@case("access.strangers", "revoked on 2026-02-01 by Lee, and made again by hand", "cali revoke-access")
+def somebody_who_is_back(whole: Whole) -> Iterator[Broken]:
+    gone = {STRANGER: {"name": "S", "revoked_at": "2026-02-01", "revoked_by": "Lee"}}
+    with stranger(whole), on_record(whole, lambda found: found["revoked"].update(gone)):
+        yield None
+
+
+@case("access.expired", r"Jin \(.*\) had access until 2026-01-31T00:00:00Z", "cali revoke-access --expired")
+def somebody_whose_time_is_over(whole: Whole) -> Iterator[Broken]:
+    until = "2026-01-31T00:00:00Z"
+    with on_record(whole, lambda found: found["principals"][JIN].update(until=until)):
+        yield None
 
 
 @case("search.domain-active", "is still being made", "aws opensearch describe-domain-change-progress")
@@ -925,6 +1040,42 @@ def test_a_break_is_seen_by_the_check_that_is_there_for_it(whole: Whole, broken:
     }
     for name in behind & set(found):
         assert found[name].detail == f"{broken.check} failed"
+
+
+def test_who_may_not_ask_the_simulator_skips_it(whole: Whole) -> None:
+    whole.cloud.controls.fail(
+        Fault("iam", "SimulatePrincipalPolicy", "AccessDenied", "not authorized to perform", status=403)
+    )
+    result = whole.results("autoscaler.role")["autoscaler.role"]
+    assert result.status is Status.SKIP
+    assert "not authorized to perform" in result.detail
+
+
+def test_a_workspace_from_which_nothing_was_applied_is_no_failure(whole: Whole) -> None:
+    """A team's state is elsewhere."""
+    result = whole.results("aws.identity", subject=replace(whole.subject, owner=lambda: None))["aws.identity"]
+    assert result.status is Status.PASS
+    assert "nothing was applied from here yet" in result.detail
+
+
+@pytest.mark.parametrize("dead", ["kubernetes.api", "eks.cluster-active", "search.domain-active"])
+def test_one_dead_system_is_one_failure(whole: Whole, dead: str) -> None:
+    """Over all families: what hangs on it is skipped with the cause, and what does not still passes."""
+    if dead == "kubernetes.api":
+        whole.clusters.faults.unreachable(3600)
+    elif dead == "eks.cluster-active":
+        whole.cloud.controls.ail("cluster", NAME, {"status": "FAILED"})
+    else:
+        whole.cloud.controls.ail("domain", NAME, {"Endpoint": ""})
+    try:
+        found = whole.results()
+    finally:
+        whole.clusters.faults.unreachable(0)
+    assert [name for name, result in found.items() if result.status is Status.FAIL] == [dead]
+    skipped = {name for name, result in found.items() if result.status is Status.SKIP}
+    assert skipped == dependents(dead)
+    assert {found[name].detail for name in skipped} == {f"{dead} failed"}
+    assert len(skipped) > 5
 
 
 def test_every_check_has_a_break() -> None:

@@ -158,6 +158,7 @@ class Whole:
             aws=self.aws,
             identity=self.aws.identity,
             owner=lambda: Owner(ACCOUNT, REGION, "test"),
+            principals=tuple,
             stack=lambda name, cancel: cast(Stack, self.stacks[name]),
             plan=lambda name, cancel: self.manifests(name).plan(Silent()),
             kubernetes=lambda: self.kubernetes,
@@ -190,11 +191,11 @@ class Whole:
             config=Config(retries={"total_max_attempts": 1}),
         )
 
-    def role(self, name: str, service: str, *actions: str, policy: object = None) -> str:
+    def role(self, name: str, service: str, *actions: str, policy: object = None, path: str = "/") -> str:
         trust = {"Service": service}
         statement = {"Effect": "Allow", "Principal": trust, "Action": ["sts:AssumeRole", *actions]}
         document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-        made = self.iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]
+        made = self.iam.create_role(RoleName=name, Path=path, AssumeRolePolicyDocument=document)["Role"]
         if policy is not None:
             self.iam.put_role_policy(RoleName=name, PolicyName="own", PolicyDocument=json.dumps(policy))
         return str(made["Arn"])
@@ -235,6 +236,8 @@ class Whole:
             self.eks.create_pod_identity_association(
                 clusterName=NAME, namespace="kube-system", serviceAccount=account, roleArn=role
             )
+        self.iam.create_user(UserName="jin")
+        self.role("mina", "ec2.amazonaws.com", path="/team/")
         for arn, policy in ((JIN, "AmazonEKSClusterAdminPolicy"), (MINA, "AmazonEKSViewPolicy")):
             self.grant(arn, policy, *(("logging",) if arn == MINA else ()))
         self.opensearch.create_domain(
