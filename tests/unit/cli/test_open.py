@@ -364,6 +364,17 @@ def test_a_cluster_that_is_not_there(cali_as: Callable[..., Ran], tmp_path: Path
     assert "there is no OpenSearch domain cali-other" in ran.document["error"]["message"]
 
 
+def test_a_password_in_the_environment_is_named_by_its_variable(
+    cali: Cali, deployed: Account, tmp_path: Path
+) -> None:
+    (tmp_path / "cali.yaml").touch()
+    (tmp_path / "secrets.yaml").touch()
+    environ = {**deployed.environ("jin"), "CALI_OPENSEARCH__MASTER_PASSWORD": "Elsewhere-password-1"}
+    ran = cali("open", "opensearch", environ=environ)
+    assert ran.out.splitlines()[1].endswith("the variable CALI_OPENSEARCH__MASTER_PASSWORD")
+    assert "Elsewhere-password-1" not in ran.out + ran.err
+
+
 def test_a_kubeconfig_has_to_lead_to_the_same_cluster(
     cali_as: Callable[..., Ran], deployed: Account, tmp_path: Path
 ) -> None:
