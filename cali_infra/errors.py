@@ -29,6 +29,7 @@
         │   └── UnreachableError
         ├── KubeconfigError
         ├── KustomizeError
+        ├── GitError
         ├── OpenSearchError
         └── SandboxError
 
@@ -41,6 +42,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 
 class CaliError(Exception):
@@ -330,6 +332,28 @@ class KustomizeError(OperationError):
     """`kubectl kustomize` failed; its own words are in the message."""
 
     code = "kustomize"
+
+
+class GitTrouble(Enum):
+    """Why a repository could not be listed."""
+
+    NO_TOOL = "no-tool"
+    HOST_UNKNOWN = "host-unknown"
+    HOST_CHANGED = "host-changed"
+    REFUSED = "refused"
+    NOT_FOUND = "not-found"
+    UNREACHABLE = "unreachable"
+    UNCLEAR = "unclear"
+
+
+class GitError(OperationError):
+    """Git could not list a repository; its own words are in the message, `trouble` says which kind it is."""
+
+    code = "git"
+
+    def __init__(self, message: str, *, trouble: GitTrouble, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.trouble = trouble
 
 
 class OpenSearchError(OperationError):
