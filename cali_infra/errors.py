@@ -26,6 +26,7 @@
         │   ├── ForbiddenError
         │   ├── InvalidObjectError
         │   ├── ConflictError
+        │   ├── PodCommandError
         │   └── UnreachableError
         ├── KubeconfigError
         ├── KustomizeError
@@ -314,6 +315,17 @@ class ConflictError(KubernetesError):
     def __init__(self, message: str, *, owners: dict[str, str] | None = None, **rest: object) -> None:
         super().__init__(message, **rest)  # type: ignore[arg-type]
         self.owners = owners or {}
+
+
+class PodCommandError(KubernetesError):
+    """A command in a container ended with an error; `exit_code` is its own, `words` the last that it said."""
+
+    code = "kubernetes-pod-command"
+
+    def __init__(self, where: str, exit_code: int, words: str) -> None:
+        super().__init__(f"{where}: {words} (exit code {exit_code})", object_ref=where)
+        self.exit_code = exit_code
+        self.words = words
 
 
 class UnreachableError(KubernetesError):

@@ -182,6 +182,17 @@ class Kubernetes:
         if client is not None:
             client.close()
 
+    @property
+    def access(self) -> ClusterAccess:
+        """How the cluster is reached, for what is no request: a connection that is upgraded."""
+        return self._access
+
+    def bearer(self, rejected: str | None = None) -> str | None:
+        """The bearer to send now, None where the caller is known by something else; not the one `rejected`."""
+        if rejected is not None:
+            self._bearer.drop(rejected)
+        return self._bearer.get()
+
     # -- objects ----------------------------------------------------------------------------------------
 
     def version(self) -> str:

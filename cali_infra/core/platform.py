@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
+from secrets import token_bytes
 from threading import Event, Lock
 from typing import TYPE_CHECKING
 
@@ -275,13 +276,15 @@ def open_platform(
     def services() -> Work:
         from cali_infra.core import service_secrets
         from cali_infra.core.manifests import ManifestWork
+        from cali_infra.core.rotation import RotatingWork
 
         endpoint = str(stack("search").outputs()["opensearch_endpoint"])
         objects = partial(service_secrets.objects, settings, secrets, endpoint)
         # The namespace of a service that is switched off holds its volumes.
-        return ManifestWork(
+        work = ManifestWork(
             service_secrets.STAGE, kubernetes(), objects, force=force_conflicts, keep=("Namespace",)
         )
+        return RotatingWork(work, kubernetes(), token_bytes)
 
     makers: dict[str, Callable[[], Work]] = {
         "storage": storage,

@@ -19,7 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from cali_infra.sandbox.faults import CUT, LOST, Faults
-from cali_infra.sandbox.kubernetes import patches, requests, reviews, subresources
+from cali_infra.sandbox.kubernetes import executing, patches, requests, reviews, subresources
 from cali_infra.sandbox.kubernetes.authorization import (
     Action,
     Authorizer,
@@ -105,6 +105,7 @@ class ApiServer:
         self.version = version
         self.recorded: deque[Recorded] = deque(maxlen=5000)
         self.logs: dict[tuple[str, str, str], str] = {}
+        self.containers: dict[tuple[str, str, str], executing.Surroundings] = {}
         self._store = store
         self._catalogue = catalogue
         self._registry = registry
@@ -207,7 +208,6 @@ class ApiServer:
             )
         if target.subresource and target.subresource not in resource.subresources:
             if target.subresource in (
-                "exec",
                 "attach",
                 "portforward",
                 "proxy",
@@ -233,11 +233,23 @@ class ApiServer:
             pod = self._registry.get(resource, (target.namespace, target.name))
             text = subresources.log(request, pod, self.logs)
             return web.Response(text=text, content_type="text/plain")
+        if target.subresource == "exec":
+            return await self._execute(request, resource, target, user)
         if target.subresource == "scale":
             return _json(await subresources.scale(request, self._registry, resource, target))
         if target.subresource == "eviction":
             return _json(await subresources.evict(request, self._registry, resource, target), 201)
         return await self._object(request, resource, target, verb)
+
+    async def _execute(
+        self, request: web.BaseRequest, resource: Resource, target: Target, user: User
+    ) -> web.StreamResponse:
+        # A WebSocket is a GET; from Kubernetes 1.35 on it needs the verb of a POST as well.
+        # Source: the feature gate AuthorizePodWebsocketUpgradeCreatePermission.
+        action = Action("create", "", target.plural, target.subresource, target.namespace, target.name)
+        self._authorizer.demand(user, action)
+        pod = self._registry.get(resource, (target.namespace, target.name))
+        return await executing.serve(request, pod, self.containers)
 
     def _discovery(self, request: web.BaseRequest) -> web.Response | None:
         if request.method != "GET":

@@ -31,7 +31,7 @@ _LEFT_OUT = {
     ("apiregistration.k8s.io", "v1", "apiservices"),
     ("authentication.k8s.io", "v1", "tokenreviews"),
 }
-_MODELLED_SUBRESOURCES = ("status", "scale", "log", "eviction")
+_MODELLED_SUBRESOURCES = ("status", "scale", "log", "eviction", "exec")
 _REVIEWS = (
     "selfsubjectreviews",
     "selfsubjectaccessreviews",
@@ -232,6 +232,7 @@ _SUBRESOURCE_KINDS: Mapping[str, tuple[str, str, str, tuple[str, ...]]] = {
     "scale": ("autoscaling", "v1", "Scale", ("get", "patch", "update")),
     "eviction": ("policy", "v1", "Eviction", ("create",)),
     "log": ("", "", "", ("get",)),
+    "exec": ("", "v1", "PodExecOptions", ("create", "get")),
 }
 
 
