@@ -27,9 +27,11 @@
         │   ├── InvalidObjectError
         │   ├── ConflictError
         │   ├── PodPortError
+        │   ├── PodCommandError
         │   └── UnreachableError
         ├── KubeconfigError
         ├── KustomizeError
+        ├── GitError
         ├── OpenSearchError
         └── SandboxError
 
@@ -42,6 +44,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 
 class CaliError(Exception):
@@ -326,6 +329,17 @@ class PodPortError(KubernetesError):
         self.reason = reason
 
 
+class PodCommandError(KubernetesError):
+    """A command in a container ended with an error; `exit_code` is its own, `words` the last that it said."""
+
+    code = "kubernetes-pod-command"
+
+    def __init__(self, where: str, exit_code: int, words: str) -> None:
+        super().__init__(f"{where}: {words} (exit code {exit_code})", object_ref=where)
+        self.exit_code = exit_code
+        self.words = words
+
+
 class UnreachableError(KubernetesError):
     """The API server cannot be reached, or its certificate does not fit."""
 
@@ -342,6 +356,28 @@ class KustomizeError(OperationError):
     """`kubectl kustomize` failed; its own words are in the message."""
 
     code = "kustomize"
+
+
+class GitTrouble(Enum):
+    """Why a repository could not be listed."""
+
+    NO_TOOL = "no-tool"
+    HOST_UNKNOWN = "host-unknown"
+    HOST_CHANGED = "host-changed"
+    REFUSED = "refused"
+    NOT_FOUND = "not-found"
+    UNREACHABLE = "unreachable"
+    UNCLEAR = "unclear"
+
+
+class GitError(OperationError):
+    """Git could not list a repository; its own words are in the message, `trouble` says which kind it is."""
+
+    code = "git"
+
+    def __init__(self, message: str, *, trouble: GitTrouble, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.trouble = trouble
 
 
 class OpenSearchError(OperationError):

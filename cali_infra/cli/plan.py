@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -24,6 +25,7 @@ def plan(
 ) -> None:
     """Show what `up` would change, resource by resource; nothing is written."""
     from cali_infra.cli import running
+    from cali_infra.cli.mending import show_wedged
     from cali_infra.core.deploy import Deployment, selection
     from cali_infra.core.report import plan_document
     from cali_infra.plans import StagePlan, Status
@@ -32,6 +34,7 @@ def plan(
     ui = options.ui
     chosen = selection(stages or [], None)
     with running.running(options, force_conflicts=force_conflicts) as run:
+        show_wedged(ui, run.platform, [stage.name for stage in chosen], datetime.now(UTC))
         with ui.tree(f"cali plan · {run.platform.settings.cluster_name}", [s.name for s in chosen]) as tree:
             report = Deployment(run.platform.drivers, tree, run.cancel, options.clock).plan(chosen)
         if options.json_output:

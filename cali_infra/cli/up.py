@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,6 +39,7 @@ def up(
     """Plan, ask, and apply what has changed; a second run goes on where the first one stopped."""
     from cali_infra.cli import running
     from cali_infra.cli import verify as checks
+    from cali_infra.cli.mending import mend_releases
     from cali_infra.core.deploy import Deployment, Question, selection
     from cali_infra.core.preflight import check_up
     from cali_infra.core.report import run_document
@@ -83,6 +85,7 @@ def up(
         platform = run.platform
         for note in check_up(platform, chosen):
             ui.warn(note)
+        mend_releases(ui, platform, [stage.name for stage in chosen], yes=yes, now=datetime.now(UTC))
         with ui.tree(f"cali up · {platform.settings.cluster_name}", [s.name for s in chosen]) as tree:
             deployment = Deployment(
                 platform.drivers,

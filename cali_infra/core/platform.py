@@ -9,15 +9,16 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
+from secrets import token_bytes
 from threading import Event, Lock
 from typing import TYPE_CHECKING
 
-from cali_infra.core import access, assets, health, stacks
+from cali_infra.core import access, assets, diagnostics, health, stacks
 from cali_infra.core.access_change import Turn, adoptions
 from cali_infra.core.cluster_stages import ClusterStage, Work
 from cali_infra.core.drivers import StageDriver
@@ -87,6 +88,26 @@ class Platform:
             cluster=self.settings.cluster_name,
             turn=turn,
         )
+
+    def cluster_at_hand(self) -> Kubernetes | None:
+        """The cluster as it can be asked before any state is read; None where there is none to ask yet."""
+        from cali_infra.adapters.kubernetes import Kubernetes
+        from cali_infra.core import cluster_access
+
+        target, found = self.target, self.aws.cluster(self.settings.cluster_name)
+        named = None
+        if target.kubeconfig is not None:
+            named = Kubernetes.from_kubeconfig(
+                target.kubeconfig, target.context, environ=target.environ, patience=_QUICK
+            )
+            if target.rehearsal:
+                return named
+        if found is None or not found.endpoint or not found.ca:
+            return None
+        if named is None:
+            return Kubernetes(cluster_access.access_to(self.aws, found), patience=_QUICK)
+        # Another cluster is the stages' to refuse; here it is left alone.
+        return named if named.host.rstrip("/").lower() == found.endpoint.rstrip("/").lower() else None
 
     def search_endpoint(self) -> str:
         """The domain's `host` or `host:port` by its name; empty where there is none yet."""
@@ -200,6 +221,7 @@ def open_platform(
             needs=[drivers[need] for need in stage.needs],
             recovery=recovery,
             contention=contention,
+            witness=witnesses.get(name, lambda watch: nullcontext()),
         )
 
     inputs = Inputs(
@@ -219,6 +241,12 @@ def open_platform(
         return _connect(target, settings, aws, stack)
 
     kubernetes = _Once(connect_cluster, cluster)
+    witnesses = {
+        name: diagnostics.Witness(
+            name, places, kubernetes, workspace.diagnostics, redact, lambda: datetime.now(UTC)
+        ).watching
+        for name, places in diagnostics.PLACES.items()
+    }
     kustomize = Kustomize(environ=target.environ)
     manifests = assets.folder("k8s")
 
@@ -254,13 +282,15 @@ def open_platform(
     def services() -> Work:
         from cali_infra.core import service_secrets
         from cali_infra.core.manifests import ManifestWork
+        from cali_infra.core.rotation import RotatingWork
 
         endpoint = str(stack("search").outputs()["opensearch_endpoint"])
         objects = partial(service_secrets.objects, settings, secrets, endpoint)
         # The namespace of a service that is switched off holds its volumes.
-        return ManifestWork(
+        work = ManifestWork(
             service_secrets.STAGE, kubernetes(), objects, force=force_conflicts, keep=("Namespace",)
         )
+        return RotatingWork(work, kubernetes(), token_bytes)
 
     makers: dict[str, Callable[[], Work]] = {
         "storage": storage,

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-from cali_infra.core import service_pods
+from cali_infra.core import git_sync, service_pods
 from cali_infra.core.stages import Kind, Stage
 from cali_infra.errors import AwsError, PreconditionError, SettingsError, SettingsProblem
 
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 # Stages that speak to the cluster or the domain from this machine.
 _REACHED_FROM_HERE = frozenset({"autoscaler", "storage", "index", "logging", "service-secrets", "services"})
+# Stages whose work is for nothing where GitSync cannot read the DAGs.
+_NEED_GIT = frozenset({"service-secrets", "services"})
 # Stages after which pods of the services would wait for room: the nodes, and the pods themselves.
 _NEED_ROOM = frozenset({"eks", "services"})
 
 
 def check_up(platform: Platform, stages: Sequence[Stage]) -> tuple[str, ...]:
-    """What `up` needs beyond an opened platform: kubectl for manifests, an address that is let in, and nodes that
-    hold the services.
+    """What `up` needs beyond an opened platform: kubectl for manifests, an address that is let in, nodes that
+    hold the services, and a repository with DAGs that GitSync can read.
 
     Returns what a person should know before it starts. Raises PreconditionError or SettingsError; nothing is
     touched then.
@@ -39,6 +41,11 @@ def check_up(platform: Platform, stages: Sequence[Stage]) -> tuple[str, ...]:
         notes += check_room(platform.settings, platform.inputs.pods(), platform.aws.instance_types)
     if any(stage.name == "services" for stage in stages):
         notes += without_git_sync(platform.settings, platform.secrets)
+    if any(stage.name in _NEED_GIT for stage in stages):
+        target = platform.target
+        notes += git_sync.check(
+            platform.settings, platform.secrets, target.environ, rehearsal=target.rehearsal
+        )
     return tuple(notes)
 
 

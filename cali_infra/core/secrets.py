@@ -276,6 +276,12 @@ def ssh_host(url: str | None) -> str | None:
     return found["long"] or found["short"] if found else None
 
 
+def ssh_key_text(value: str) -> str:
+    """A private key as OpenSSH takes it: it refuses one without its last line break, which YAML's `|-` takes away,
+    and one with a CR."""
+    return value.replace("\r\n", "\n").strip() + "\n"
+
+
 def _private_key(value: str) -> None:
     """Its form only: whether it is a key that opens anything is found out where Git is asked."""
     if re.match(r"\s*(ssh|ecdsa|sk-ssh|sk-ecdsa)-", value):

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from cali_infra.core.index import READER
-from cali_infra.core.secrets import ssh_host
+from cali_infra.core.secrets import ssh_host, ssh_key_text
 
 if TYPE_CHECKING:
     from cali_infra.core.secrets import Secrets
@@ -153,8 +153,7 @@ def _connection(**fields: Any) -> str:
 
 
 def _ssh_key(given: Given) -> str:
-    """OpenSSH refuses a key without its last line break, which YAML's `|-` takes away, and one with a CR."""
-    return given.setting("gitsync.ssh_key").replace("\r\n", "\n").strip() + "\n"
+    return ssh_key_text(given.setting("gitsync.ssh_key"))
 
 
 def _over_ssh(given: Given) -> bool:

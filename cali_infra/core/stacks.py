@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -113,7 +113,7 @@ class Drift:
 class TerraformStage:
     """The driver of one stack.
 
-    `needs` are the stages that have to stand before it.
+    `needs` are the stages that have to stand before it. `witness` looks on for as long as something is applied.
     """
 
     def __init__(
@@ -128,6 +128,7 @@ class TerraformStage:
         needs: Sequence[StageDriver],
         recovery: Recovery,
         contention: Contention = Contention(),
+        witness: Callable[[Progress], AbstractContextManager[None]] = lambda watch: nullcontext(),
     ) -> None:
         self.stage = stage
         self._terraform = terraform
@@ -138,6 +139,7 @@ class TerraformStage:
         self._needs = tuple(needs)
         self._recovery = recovery
         self._contention = contention
+        self._witness = witness
         self._snapshot: StateSnapshot | None = None
         self._planned_on: tuple[str, int] | None = None
 
@@ -225,7 +227,10 @@ class TerraformStage:
 
     def _apply(self, watch: Progress, cancel: Event) -> None:
         try:
-            self._terraform.apply(self.folder, self._plan_file, watch=self._listener(watch), cancel=cancel)
+            with self._witness(watch):
+                self._terraform.apply(
+                    self.folder, self._plan_file, watch=self._listener(watch), cancel=cancel
+                )
         finally:
             self.discard()
             self._snapshot = None

@@ -56,6 +56,11 @@ class Workspace:
         return self.path / "handover"
 
     @property
+    def diagnostics(self) -> Path:
+        """What the pods of a release that failed said, before Helm took them away."""
+        return self.path / "diagnostics"
+
+    @property
     def plans(self) -> Path:
         """Where plan files live for as long as they are needed."""
         return self.path / "plans"

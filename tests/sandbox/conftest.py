@@ -151,6 +151,17 @@ class Project:
         path.write_text(yaml.safe_dump(secrets))
 
 
+def _ssh_pair(host: str) -> dict[str, str]:
+    """A key that OpenSSH reads, and known hosts with one of `host`."""
+    from cryptography.hazmat.primitives import serialization as s
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(s.Encoding.PEM, s.PrivateFormat.OpenSSH, s.NoEncryption())
+    public = key.public_key().public_bytes(s.Encoding.OpenSSH, s.PublicFormat.OpenSSH)
+    return {"ssh_key": private.decode(), "known_hosts": f"{host} {public.decode()}"}
+
+
 def plant_sentinels(secrets: dict[str, Any]) -> None:
     """Make every password one that is recognised wherever it turns up."""
     for section, keys in secrets.items():
@@ -160,8 +171,7 @@ def plant_sentinels(secrets: dict[str, Any]) -> None:
     secrets["hash_key"] = f"{SENTINEL}-hash_key"
     secrets["gitsync"] = {
         "url": "git@git.invalid:acme/dags.git",
-        "ssh_key": f"-----BEGIN OPENSSH PRIVATE KEY-----\n{SENTINEL}-git\n-----END OPENSSH PRIVATE KEY-----",
-        "known_hosts": "git.invalid ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA",
+        **_ssh_pair("git.invalid"),
     }
     secrets["principals"] = [
         {"arn": JIN, "name": "Jin", "level": "admin"},

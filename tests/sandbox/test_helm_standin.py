@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from cali_infra.sandbox.certificates import Authority
-from cali_infra.sandbox.helm.releases import decode
+from cali_infra.sandbox.helm.releases import Mishap, Mishaps, decode
 from cali_infra.sandbox.helm.standin import HelmStandIn
 
 pytestmark = pytest.mark.sandbox
@@ -145,8 +145,13 @@ def api(authority: Authority) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="module")
-def reattach() -> Iterator[str]:
-    standin = HelmStandIn(os.environ, now)
+def mishaps() -> Mishaps:
+    return Mishaps()
+
+
+@pytest.fixture(scope="module")
+def reattach(mishaps: Mishaps) -> Iterator[str]:
+    standin = HelmStandIn(os.environ, now, mishaps)
     yield standin.start()
     standin.stop()
 
@@ -295,6 +300,49 @@ def test_a_release_is_recorded_changed_and_removed_as_helm_does_it(folder: Folde
     assert "1 destroyed" in folder.run("destroy", "-auto-approve", "-input=false")
     assert api.secrets == {}
     assert folder.counter.read_text() == "x", "the credential was kept"
+
+
+def test_what_helm_leaves_behind_when_it_fails_or_is_killed(
+    folder: Folder, api: Api, mishaps: Mishaps
+) -> None:
+    name = "cluster-autoscaler"
+
+    def statuses() -> list[str]:
+        return [decode(secret).status for secret in api.secrets.values()]
+
+    folder.write(api, f"{RELEASE}\natomic = true")
+    mishaps.happen(name, Mishap.TIMEOUT)
+    assert "has been uninstalled due to atomic being set" in folder.apply(ok=False)
+    assert statuses() == []
+    mishaps.happen(name, Mishap.KILLED)
+    folder.apply(ok=False)
+    assert statuses() == ["pending-install"]
+    assert "cannot re-use a name that is still in use" in folder.apply(ok=False)
+    api.secrets.clear()
+    folder.apply()
+
+    folder.write(api, RELEASE.replace("v1.35.0", "v1.35.1") + "\natomic = true")
+    mishaps.happen(name, Mishap.TIMEOUT)
+    assert "has been rolled back due to atomic being set" in folder.apply(ok=False)
+    assert statuses() == ["superseded", "failed", "deployed"]
+    mishaps.happen(name, Mishap.KILLED)
+    folder.apply(ok=False)
+    assert "another operation (install/upgrade/rollback) is in progress" in folder.apply(ok=False)
+    # The record that never ended goes, and the last one that was deployed is upgraded.
+    (pending,) = [key for key, secret in api.secrets.items() if decode(secret).status == "pending-upgrade"]
+    del api.secrets[pending]
+    assert "0 to add, 1 to change, 0 to destroy" in folder.apply()
+    assert statuses()[-1] == "deployed"
+
+
+def test_a_failed_release_without_atomic_is_tainted_and_made_anew(
+    folder: Folder, api: Api, mishaps: Mishaps
+) -> None:
+    folder.write(api)
+    mishaps.happen("cluster-autoscaler", Mishap.TIMEOUT)
+    assert "context deadline exceeded" in folder.apply(ok=False)
+    assert "1 to add, 0 to change, 1 to destroy" in folder.apply()
+    assert [decode(secret).status for secret in api.secrets.values()] == ["deployed"]
 
 
 def test_a_release_that_is_gone_from_the_cluster_is_made_again(folder: Folder, api: Api) -> None:

@@ -21,7 +21,15 @@ from cali_infra.sandbox.helm import values
 from cali_infra.sandbox.helm.charts import ChartNotFoundError, ChartVersion, locate
 from cali_infra.sandbox.helm.cluster import Access, Cluster, ClusterError, Credentials, Exec
 from cali_infra.sandbox.helm.codec import UNKNOWN, conform, is_unknown, wholly_known
-from cali_infra.sandbox.helm.releases import DEPLOYED, Release, ReleaseError, Releases, Upgrade
+from cali_infra.sandbox.helm.releases import (
+    DEPLOYED,
+    FailedReleaseError,
+    Mishaps,
+    Release,
+    ReleaseError,
+    Releases,
+    Upgrade,
+)
 from cali_infra.sandbox.helm.schema import PROVIDER, RELEASE_ATTRIBUTES, RELEASE_VERSION, Attribute
 
 State = dict[str, Any]
@@ -63,11 +71,12 @@ class Problem:
 
 
 class ProblemError(Exception):
-    """The call ends with this diagnostic."""
+    """The call ends with this diagnostic; `state` is what it left nevertheless."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, state: State | None = None) -> None:
         super().__init__(problem.summary)
         self.problem = problem
+        self.state = state
 
 
 @dataclass(frozen=True)
@@ -147,9 +156,16 @@ def refused_configuration(config: State) -> list[Problem]:
 class HelmProvider:
     """One configured provider: a cluster, and what may be done to releases on it."""
 
-    def __init__(self, config: State, credentials: Credentials, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        config: State,
+        credentials: Credentials,
+        clock: Callable[[], datetime],
+        mishaps: Mishaps | None = None,
+    ) -> None:
         self._cluster = Cluster(_access(config), credentials)
         self._clock = clock
+        self._mishaps = mishaps
 
     def plan(self, prior: State | None, proposed: State | None, config: State) -> Planned:
         """The state that an apply would lead to. Raises ProblemError."""
@@ -215,16 +231,20 @@ class HelmProvider:
         return _recorded(state, release)
 
     def _releases(self, namespace: str) -> Releases:
-        return Releases(self._cluster, namespace, self._clock)
+        return Releases(self._cluster, namespace, self._clock, self._mishaps)
 
     def _install(self, planned: State, config: State) -> State:
         chart = _chart(planned)
         wanted = _config(planned, config, written=planned.get("set_wo_revision") is not None)
         releases = self._releases(planned["namespace"])
-        with _failing("installation failed"):
+        with _failing("installation failed", left=lambda release: _recorded(planned, release)):
             if planned["upgrade_install"] and releases.last(planned["name"]) is not None:
                 release = releases.upgrade(
-                    planned["name"], chart, wanted, Upgrade(), description=planned["description"] or ""
+                    planned["name"],
+                    chart,
+                    wanted,
+                    Upgrade(atomic=planned["atomic"]),
+                    description=planned["description"] or "",
                 )
             else:
                 release = releases.install(
@@ -234,13 +254,19 @@ class HelmProvider:
                     description=planned["description"] or "",
                     create_namespace=planned["create_namespace"],
                     replace_failed=planned["replace"],
+                    atomic=planned["atomic"],
                 )
         return _recorded(planned, release)
 
     def _upgrade(self, prior: State, planned: State, config: State) -> State:
         chart = _chart(planned)
         written = (planned.get("set_wo_revision") or 0) > (prior.get("set_wo_revision") or 0)
-        how = Upgrade(planned["reuse_values"], planned["reset_values"], int(planned["max_history"] or 0))
+        how = Upgrade(
+            planned["reuse_values"],
+            planned["reset_values"],
+            int(planned["max_history"] or 0),
+            planned["atomic"],
+        )
         with _failing("Error upgrading chart", "Upgrade failed: "):
             release = self._releases(planned["namespace"]).upgrade(
                 planned["name"],
@@ -271,9 +297,14 @@ def upgraded_state(version: int, state: Mapping[str, Any]) -> State:
 
 
 @contextmanager
-def _failing(summary: str, lead: str = "") -> Iterator[None]:
+def _failing(summary: str, lead: str = "", left: Callable[[Release], State] | None = None) -> Iterator[None]:
     try:
         yield
+    except FailedReleaseError as error:
+        # As the provider does it: what is there is in the state, and Terraform calls it tainted.
+        raise ProblemError(
+            Problem(summary, f"{lead}{error}"), left(error.release) if left else None
+        ) from None
     except (ClusterError, ReleaseError) as error:
         raise ProblemError(Problem(summary, f"{lead}{error}")) from None
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 from cali_infra.sandbox.helm.charts import ChartVersion
@@ -21,11 +23,47 @@ from cali_infra.sandbox.helm.values import merge
 SECRET_TYPE = "helm.sh/release.v1"
 NOTES = "recorded by cali's sandbox; nothing was installed"
 DEPLOYED, SUPERSEDED, FAILED, UNINSTALLED = "deployed", "superseded", "failed", "uninstalled"
+# What Helm says of pods that are not ready in time, and the stand-in of an end that Helm cannot speak of.
+_NOT_READY = "context deadline exceeded"
+_HALF_WAY = "cali's stand-in for the Helm provider was told to end half way; the record stays pending"
 PENDING = ("pending-install", "pending-upgrade", "pending-rollback")
 
 
 class ReleaseError(Exception):
     """Helm would not do this; the text is Helm's own."""
+
+
+class FailedReleaseError(ReleaseError):
+    """It was tried and it failed, and this is the record that was left."""
+
+    def __init__(self, text: str, release: Release) -> None:
+        super().__init__(text)
+        self.release = release
+
+
+class Mishap(Enum):
+    """How an install or an upgrade ends badly: the pods are not ready in time, or Helm is killed half way."""
+
+    TIMEOUT = "timeout"
+    KILLED = "killed"
+
+
+class Mishaps:
+    """What goes wrong next, by the release's name, as a test wishes; safe to set from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next: dict[str, Mishap] = {}
+
+    def happen(self, name: str, mishap: Mishap) -> None:
+        """The next install or upgrade of this release ends so."""
+        with self._lock:
+            self._next[name] = mishap
+
+    def take(self, name: str) -> Mishap | None:
+        """What happens to this release now."""
+        with self._lock:
+            return self._next.pop(name, None)
 
 
 @dataclass(frozen=True)
@@ -42,6 +80,8 @@ class Release:
     last_deployed: datetime
     description: str
     notes: str = NOTES
+    # What the chart was rendered to: the stand-in renders none.
+    manifest: str = ""
 
     @property
     def secret_name(self) -> str:
@@ -51,20 +91,29 @@ class Release:
 
 @dataclass(frozen=True)
 class Upgrade:
-    """How an upgrade treats what is there: values of the last revision, and how many revisions to keep."""
+    """How an upgrade treats what is there: values of the last revision, how many revisions to keep, and whether a
+    failed one is rolled back."""
 
     reuse_values: bool = False
     reset_values: bool = False
     max_history: int = 0
+    atomic: bool = False
 
 
 class Releases:
     """The releases of one namespace of one cluster."""
 
-    def __init__(self, cluster: Cluster, namespace: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        clock: Callable[[], datetime],
+        mishaps: Mishaps | None = None,
+    ) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self._clock = clock
+        self._mishaps = mishaps or Mishaps()
 
     def history(self, name: str) -> list[Release]:
         """Every recorded revision of a release, oldest first. Raises ClusterError."""
@@ -92,10 +141,12 @@ class Releases:
         description: str = "",
         create_namespace: bool = False,
         replace_failed: bool = False,
+        atomic: bool = False,
     ) -> Release:
-        """Record the first revision of a release.
+        """Record the first revision of a release; one that fails is taken away again where it is `atomic`.
 
-        Raises ReleaseError where the name is in use, ClusterError where the namespace is missing.
+        Raises ReleaseError where the name is in use, FailedReleaseError, and ClusterError where the namespace is
+        missing.
         """
         before = self.last(name)
         reusable = replace_failed and before is not None and before.status in (FAILED, UNINSTALLED)
@@ -115,6 +166,21 @@ class Releases:
             present,
             description or "Install complete",
         )
+        match self._mishaps.take(name):
+            case Mishap.KILLED:
+                self._create(
+                    replace(release, status="pending-install", description="Initial install underway")
+                )
+                raise ReleaseError(_HALF_WAY)
+            case Mishap.TIMEOUT:
+                failed = replace(release, status=FAILED, description=f'Release "{name}" failed: {_NOT_READY}')
+                self._create(failed)
+                if atomic:
+                    self.uninstall(name)
+                    raise ReleaseError(
+                        f"release {name} failed, and has been uninstalled due to atomic being set: {_NOT_READY}"
+                    )
+                raise FailedReleaseError(_NOT_READY, failed)
         self._create(release)
         if before is not None:
             self._update(replace(before, status=SUPERSEDED))
@@ -139,6 +205,9 @@ class Releases:
         before = history[-1]
         if before.status in PENDING:
             raise ReleaseError("another operation (install/upgrade/rollback) is in progress")
+        deployed = [old for old in history if old.status == DEPLOYED]
+        if not deployed and before.status not in (FAILED, SUPERSEDED):
+            raise ReleaseError(f'"{name}" has no deployed releases')
         present = self._clock()
         release = Release(
             name,
@@ -151,6 +220,19 @@ class Releases:
             present,
             description or "Upgrade complete",
         )
+        match self._mishaps.take(name):
+            case Mishap.KILLED:
+                self._create(replace(release, status="pending-upgrade", description="Preparing upgrade"))
+                raise ReleaseError(_HALF_WAY)
+            case Mishap.TIMEOUT:
+                failed = replace(release, status=FAILED, description=f'Upgrade "{name}" failed: {_NOT_READY}')
+                self._create(failed)
+                if how.atomic and deployed:
+                    self._roll_back(failed, deployed[-1])
+                    raise ReleaseError(
+                        f"release {name} failed, and has been rolled back due to atomic being set: {_NOT_READY}"
+                    )
+                raise FailedReleaseError(_NOT_READY, failed)
         self._create(release)
         for old in history:
             if old.status == DEPLOYED:
@@ -159,6 +241,17 @@ class Releases:
             for old in [*history, release][: -how.max_history]:
                 self._delete(old)
         return release
+
+    def _roll_back(self, failed: Release, deployed: Release) -> None:
+        """Record the last good revision once more, as the newest."""
+        again = replace(
+            deployed,
+            revision=failed.revision + 1,
+            last_deployed=self._clock(),
+            description=f"Rollback to {deployed.revision}",
+        )
+        self._create(again)
+        self._update(replace(deployed, status=SUPERSEDED))
 
     def uninstall(self, name: str) -> None:
         """Remove every record of a release; none is no error. Raises ClusterError."""
@@ -228,7 +321,7 @@ def encode(release: Release, stamp: str, at: datetime | None = None) -> dict[str
             "files": [],
         },
         "config": release.config,
-        "manifest": "",
+        "manifest": release.manifest,
         "version": release.revision,
         "namespace": release.namespace,
     }
@@ -269,6 +362,7 @@ def decode(secret: Mapping[str, Any]) -> Release:
             datetime.fromisoformat(info["last_deployed"]),
             info.get("description", ""),
             info.get("notes", ""),
+            document.get("manifest", ""),
         )
     except (KeyError, TypeError, ValueError, OSError, EOFError):
         name = (secret.get("metadata") or {}).get("name", "")

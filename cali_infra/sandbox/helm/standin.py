@@ -26,6 +26,7 @@ from cali_infra.sandbox.helm import codec, provider, schema
 from cali_infra.sandbox.helm.cluster import Credentials
 from cali_infra.sandbox.helm.door import Door
 from cali_infra.sandbox.helm.provider import HelmProvider, Problem, ProblemError, State
+from cali_infra.sandbox.helm.releases import Mishaps
 
 SOURCE = "registry.terraform.io/hashicorp/helm"
 WORKERS = 16
@@ -36,10 +37,17 @@ _WRITE_ONLY = bytes([11 << 3, 1])
 class HelmStandIn:
     """The stand-in as a server on a private Unix socket.
 
-    `environ` is the whole environment of the credential commands that provider blocks name.
+    `environ` is the whole environment of the credential commands that provider blocks name; `mishaps` is what goes
+    wrong, where a test wants something to.
     """
 
-    def __init__(self, environ: Mapping[str, str], clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        clock: Callable[[], datetime],
+        mishaps: Mishaps | None = None,
+    ) -> None:
+        self._mishaps = mishaps
         self._credentials = Credentials(environ, clock)
         self._clock = clock
         self._configured: dict[str, HelmProvider] = {}
@@ -137,7 +145,9 @@ class HelmStandIn:
         if problems := provider.refused_configuration(config):
             return pb.ConfigureProvider.Response(diagnostics=_diagnostics(problems))
         with self._guard:
-            self._configured[context.peer()] = HelmProvider(config, self._credentials, self._clock)
+            self._configured[context.peer()] = HelmProvider(
+                config, self._credentials, self._clock, self._mishaps
+            )
         return pb.ConfigureProvider.Response()
 
     def _upgrade_state(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -183,7 +193,7 @@ class HelmStandIn:
             )
         except ProblemError as error:
             return pb.ApplyResourceChange.Response(
-                new_state=request.prior_state,
+                new_state=request.prior_state if error.state is None else _dynamic(error.state),
                 private=request.planned_private,
                 diagnostics=_diagnostics([error.problem]),
             )

@@ -19,7 +19,14 @@ from typing import Any
 from aiohttp import web
 
 from cali_infra.sandbox.faults import CUT, LOST, Faults
-from cali_infra.sandbox.kubernetes import patches, portforward, requests, reviews, subresources
+from cali_infra.sandbox.kubernetes import (
+    executing,
+    patches,
+    portforward,
+    requests,
+    reviews,
+    subresources,
+)
 from cali_infra.sandbox.kubernetes.authorization import (
     Action,
     Authorizer,
@@ -108,6 +115,7 @@ class ApiServer:
         self.recorded: deque[Recorded] = deque(maxlen=5000)
         self.logs: dict[tuple[str, str, str], str] = {}
         self.ports: dict[tuple[str, str, int], tuple[str, int]] = {}
+        self.containers: dict[tuple[str, str, str], executing.Surroundings] = {}
         self._store = store
         self._catalogue = catalogue
         self._registry = registry
@@ -211,7 +219,6 @@ class ApiServer:
             )
         if target.subresource and target.subresource not in resource.subresources:
             if target.subresource in (
-                "exec",
                 "attach",
                 "proxy",
                 "ephemeralcontainers",
@@ -238,6 +245,8 @@ class ApiServer:
             return web.Response(text=text, content_type="text/plain")
         if target.subresource == "portforward":
             return await self._forward(request, resource, target, user)
+        if target.subresource == "exec":
+            return await self._execute(request, resource, target, user)
         if target.subresource == "scale":
             return _json(await subresources.scale(request, self._registry, resource, target))
         if target.subresource == "eviction":
@@ -264,6 +273,15 @@ class ApiServer:
         """
         major, minor, *_ = self.version.lstrip("v").split(".")
         return (int(major), int(minor)) >= (1, 35)
+
+    async def _execute(
+        self, request: web.BaseRequest, resource: Resource, target: Target, user: User
+    ) -> web.StreamResponse:
+        if self._compound:
+            action = Action("create", "", target.plural, target.subresource, target.namespace, target.name)
+            self._authorizer.demand(user, action)
+        pod = self._registry.get(resource, (target.namespace, target.name))
+        return await executing.serve(request, pod, self.containers)
 
     def _discovery(self, request: web.BaseRequest) -> web.Response | None:
         if request.method != "GET":

@@ -31,7 +31,7 @@ _LEFT_OUT = {
     ("apiregistration.k8s.io", "v1", "apiservices"),
     ("authentication.k8s.io", "v1", "tokenreviews"),
 }
-_MODELLED_SUBRESOURCES = ("status", "scale", "log", "eviction", "portforward")
+_MODELLED_SUBRESOURCES = ("status", "scale", "log", "eviction", "portforward", "exec")
 _REVIEWS = (
     "selfsubjectreviews",
     "selfsubjectaccessreviews",
@@ -233,6 +233,7 @@ _SUBRESOURCE_KINDS: Mapping[str, tuple[str, str, str, tuple[str, ...]]] = {
     "eviction": ("policy", "v1", "Eviction", ("create",)),
     "log": ("", "", "", ("get",)),
     "portforward": ("", "v1", "PodPortForwardOptions", ("create", "get")),
+    "exec": ("", "v1", "PodExecOptions", ("create", "get")),
 }
 
 

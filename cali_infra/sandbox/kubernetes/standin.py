@@ -20,6 +20,7 @@ from cali_infra.sandbox.kubernetes.bootstrap import addon_objects, cluster_objec
 from cali_infra.sandbox.kubernetes.catalogue import Catalogue
 from cali_infra.sandbox.kubernetes.controllers import Controllers
 from cali_infra.sandbox.kubernetes.errors import Obj
+from cali_infra.sandbox.kubernetes.executing import Surroundings
 from cali_infra.sandbox.kubernetes.registry import Deletion, Options, Registry
 from cali_infra.sandbox.kubernetes.schemas import Schemas
 from cali_infra.sandbox.kubernetes.store import Store
@@ -147,6 +148,13 @@ class KubernetesStandIn:
         ports = self._cluster(name).server.ports
         key = (namespace, pod, port)
         self._thread.run(lambda: ports.pop(key, None) if address is None else ports.update({key: address}))
+
+    def set_container(
+        self, name: str, namespace: str, pod: str, container: str, surroundings: Surroundings
+    ) -> None:
+        """What a command finds in a container: it is run on this machine. Raises LookupError."""
+        server = self._cluster(name).server
+        self._thread.run(lambda: server.containers.update({(namespace, pod, container): surroundings}))
 
     def close(self) -> None:
         """Stops every cluster and the thread."""

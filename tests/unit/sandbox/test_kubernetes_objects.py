@@ -77,7 +77,7 @@ def test_what_is_not_there_is_not_found_by_its_name(api: Client) -> None:
     [
         ("/apis/example.com/v1/widgets", 404),
         ("/api/v1/widgets", 404),
-        ("/api/v1/namespaces/default/pods/x/exec", 501),
+        ("/api/v1/namespaces/default/pods/x/attach", 501),
         ("/metrics", 404),
     ],
 )

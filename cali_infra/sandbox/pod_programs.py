@@ -1,0 +1,168 @@
+"""The programs that cali runs in the services' pods, as far as a change of a password needs them.
+
+`install` writes them into a folder that becomes a container's PATH, beside the machine's own shell. What they know
+is in one JSON file, which a test reads. Each takes exactly the arguments that are modelled, notes them, so that a
+test sees what a list of processes would show, and refuses all else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_NAMES = ("grafana", "airflow", "psql", "curl")
+
+
+@dataclass(frozen=True)
+class Programs:
+    """A folder with the programs, and the state that they share."""
+
+    folder: Path
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The whole environment of a container that has them."""
+        return {"PATH": str(self.folder / "bin"), "CALI_PROGRAMS": str(self.folder)}
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the applications know: `grafana`, `airflow`, `milvus` (a password each), `postgres` (user to
+        verifier or password), `arguments` (every command line so far), `failing` (programs that end with 1)."""
+        found: dict[str, Any] = json.loads((self.folder / "state.json").read_text())
+        return found
+
+    def change(self, **state: Any) -> None:
+        """Change what the applications know."""
+        path = self.folder / "state.json"
+        path.write_text(json.dumps({**self.state, **state}))
+
+    def accepts(self, user: str, password: str) -> bool:
+        """Whether PostgreSQL lets this user in."""
+        return accepts(self.state["postgres"][user], password)
+
+
+def install(folder: Path, **state: Any) -> Programs:
+    """Write the programs; `state` is what the applications know at first."""
+    programs = folder / "bin"
+    programs.mkdir(parents=True)
+    source = str(Path(__file__).parents[2])
+    for name in _NAMES:
+        path = programs / name
+        path.write_text(
+            f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {source!r})\n"
+            f"from cali_infra.sandbox.pod_programs import main\nsys.exit(main({name!r}, sys.argv[1:]))\n"
+        )
+        path.chmod(0o755)
+    shell = shutil.which("sh")
+    assert shell is not None
+    (programs / "sh").symlink_to(shell)
+    known = {"postgres": {}, "arguments": [], "failing": [], **state}
+    (folder / "state.json").write_text(json.dumps(known))
+    return Programs(folder)
+
+
+def accepts(kept: str, password: str) -> bool:
+    """Whether a password is the one that PostgreSQL keeps, in clear or as a SCRAM verifier."""
+    import base64
+    import hashlib
+    import hmac
+
+    if not kept.startswith("SCRAM-SHA-256$"):
+        return kept == password
+    _, counted, keys = kept.split("$")
+    iterations, _, salt = counted.partition(":")
+    stored = base64.b64decode(keys.partition(":")[0])
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(salt), int(iterations))
+    return hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest() == stored
+
+
+def main(name: str, arguments: list[str]) -> int:
+    """One program, run in a container; its exit code."""
+    programs = Programs(Path(os.environ["CALI_PROGRAMS"]))
+    programs.change(arguments=[*programs.state["arguments"], [name, *arguments]])
+    if name in programs.state["failing"]:
+        sys.stderr.write(f"{name}: it does not work today\n")
+        return 1
+    do = {"grafana": _grafana, "airflow": _airflow, "psql": _psql, "curl": _curl}[name]
+    return do(programs, arguments)
+
+
+def _refuse(words: str) -> int:
+    sys.stderr.write(f"{words}\n")
+    return 1
+
+
+def _grafana(programs: Programs, arguments: list[str]) -> int:
+    if arguments != ["cli", "admin", "reset-admin-password", "--password-from-stdin"]:
+        return _refuse(f"not modelled: grafana {' '.join(arguments)}")
+    password = sys.stdin.readline().rstrip("\n")
+    if len(password) <= 4:
+        return _refuse("Error: new password is too short")
+    programs.change(grafana=password)
+    sys.stdout.write("Admin password changed successfully\n")
+    return 0
+
+
+def _airflow(programs: Programs, arguments: list[str]) -> int:
+    if arguments != ["users", "reset-password", "--username", "admin"]:
+        return _refuse(f"not modelled: airflow {' '.join(arguments)}")
+    from urllib.parse import unquote, urlsplit
+
+    url = urlsplit(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+    if not programs.accepts(url.username or "", unquote(url.password or "")):
+        return _refuse(f'FATAL:  password authentication failed for user "{url.username}"')
+    first, second = (sys.stdin.readline().rstrip("\n") for _ in range(2))
+    if first != second:
+        return _refuse("Passwords did not match")
+    programs.change(airflow=first)
+    return 0
+
+
+def _psql(programs: Programs, arguments: list[str]) -> int:
+    import re
+
+    if arguments[:4] != ["-qAt", "-1", "-v", "ON_ERROR_STOP=1"] or arguments[-2:] != ["-f", "-"]:
+        return _refuse(f"not modelled: psql {' '.join(arguments)}")
+    user = arguments[arguments.index("-U") + 1]
+    if not programs.accepts(user, os.environ["PGPASSWORD"]):
+        return _refuse(f'psql: error: FATAL:  password authentication failed for user "{user}"')
+    users = dict(programs.state["postgres"])
+    # In one transaction: nothing is kept before all of it was understood.
+    for line in sys.stdin:
+        found = re.fullmatch(r"ALTER ROLE (\w+) PASSWORD '([^']+)';", line.strip())
+        if found and found[1] in users:
+            users[found[1]] = found[2]
+        elif line.strip() != "SELECT 1;":
+            return _refuse(f"not modelled: {line.strip()}")
+    programs.change(postgres=users)
+    return 0
+
+
+def _curl(programs: Programs, arguments: list[str]) -> int:
+    """Milvus' REST API behind curl. Source: Milvus 2.6, `handler_v2.go`, `merr`."""
+    if arguments != ["--silent", "--show-error", "--max-time", "30", "--config", "-"]:
+        return _refuse(f"not modelled: curl {' '.join(arguments)}")
+    config: dict[str, list[str]] = {}
+    for line in sys.stdin:
+        key, _, value = line.strip().partition(" = ")
+        text = value[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+        config.setdefault(key, []).append(text)
+    user, _, password = config["header"][0].removeprefix("Authorization: Bearer ").partition(":")
+    what = config["url"][0].removeprefix("http://127.0.0.1:19530/v2/vectordb/users/")
+    body = json.loads(config["data"][0])
+    known = programs.state["milvus"]
+    if user != "root" or password != known:
+        sys.stdout.write(json.dumps({"code": 1800, "message": "user hasn't authenticated"}))
+    elif what == "describe":
+        sys.stdout.write(json.dumps({"code": 0, "data": ["admin"]}))
+    elif what == "update_password" and body["password"] == known:
+        programs.change(milvus=body["newPassword"])
+        sys.stdout.write(json.dumps({"code": 0, "data": {}}))
+    else:
+        return _refuse(f"not modelled: {what}")
+    return 0
