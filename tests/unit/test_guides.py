@@ -1,31 +1,28 @@
-"""The guides that are handed to a teammate: what they tell people to type exists, and both say the same."""
+"""The guides: what they tell people to type exists, both languages say the same, and no account is a real one."""
 
 from __future__ import annotations
 
-import io
+import ipaddress
 import re
-import shlex
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 import typer
 from botocore import exceptions as botocore
 
-from cali_infra.cli.app import COMMANDS, app, load
-from cali_infra.cli.context import Options
 from cali_infra.core import principals
 from cali_infra.core.index import READER
 from cali_infra.core.service_secrets import SERVICES
 from cali_infra.core.settings import load_settings
-from cali_infra.ui import UI
+from tests.unit.guides import ACCESS, ROOT, Guide, flat, guide, parsed, spans
 
-ROOT = Path(__file__).parents[2]
-ENGLISH, KOREAN = "eks-access-guide.md", "eks-access-guide.ko.md"
 # AWS keeps this account for documentation.
 EXAMPLE_ACCOUNT = "111122223333"
+# RFC 5737, and this machine and the whole world, which are nobody's.
+DOCUMENTATION = [
+    ipaddress.ip_network(network)
+    for network in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "127.0.0.1/32", "0.0.0.0/32")
+]
 REQUIRED = (
     "error: You must be logged in to the server (Unauthorized)",
     "Error from server (Forbidden): nodes is forbidden: User",
@@ -55,85 +52,34 @@ AWS = (
 )
 
 
-@dataclass(frozen=True)
-class Guide:
-    """A guide in its parts. `blocks` are fenced code with its kind, `prose` is all the rest."""
-
-    name: str
-    text: str
-
-    @property
-    def blocks(self) -> list[tuple[str, str]]:
-        return re.findall(r"^```(\w*)\n(.*?)^```$", self.text, re.MULTILINE | re.DOTALL)
-
-    @property
-    def prose(self) -> str:
-        return re.sub(r"^```.*?^```$", "", self.text, flags=re.MULTILINE | re.DOTALL)
-
-    @property
-    def spans(self) -> list[str]:
-        """The code inside of sentences and tables."""
-        return re.findall(r"`([^`\n]+)`", self.prose)
-
-    @property
-    def headings(self) -> list[str]:
-        return re.findall(r"^#+ .+$", self.prose, re.MULTILINE)
-
-    @property
-    def commands(self) -> list[str]:
-        """Every command line, wherever it stands."""
-        lines = [line for kind, code in self.blocks if kind == "console" for line in code.splitlines()]
-        programs = ("cali ", "aws ", "kubectl ", "curl ")
-        return lines + [span for span in self.spans if span.startswith(programs)]
-
-    @property
-    def errors(self) -> list[tuple[str, ...]]:
-        """The texts in the first cell of each row of the table of errors."""
-        section = next(part for part in re.split(r"^## ", self.prose, flags=re.MULTILINE) if "401:" in part)
-        rows = [line for line in section.splitlines() if line.startswith("|")][2:]
-        return [tuple(re.findall(r"`([^`]+)`", row.split(" | ")[0])) for row in rows]
-
-
-def guide(name: str) -> Guide:
-    return Guide(name, (ROOT / "docs" / name).read_text(encoding="utf-8"))
-
-
-@pytest.fixture(params=[ENGLISH, KOREAN])
+@pytest.fixture(params=ACCESS)
 def each(request: pytest.FixtureRequest) -> Guide:
+    """The guide for teammates, in each language."""
     return guide(request.param)
 
 
-def parsed(command: str) -> str:
-    """The name of the command in a line that cali's own parser takes; nothing is run.
+@pytest.fixture(params=ACCESS)
+def every(request: pytest.FixtureRequest) -> Guide:
+    """Every guide, in each language."""
+    return guide(request.param)
 
-    Raises typer's own error for a line that it does not take.
-    """
-    words = shlex.split(command)[1:]
-    if words == ["--version"]:
-        return words[0]
-    place = next((index for index, word in enumerate(words) if word in COMMANDS), None)
-    assert place is not None, f"{command}: cali has no such command"
-    name = words[place]
-    silent = io.StringIO()
-    ui = UI(
-        stdin=silent,
-        stdout=silent,
-        stderr=silent,
-        environ={},
-        clock=lambda: 0.0,
-        now=lambda: datetime(2026, 11, 23, 12, 0),
-    )
-    options = Options(ui=ui, environ={}, project=Path())
-    # Both parse on their own; the callbacks that would run something are never called.
-    typer.main.get_command(app).make_context("cali", words[: place + 1], obj=options)
-    load(name).make_context(name, words[place + 1 :], obj=options)
-    return name
+
+@pytest.fixture(params=[ACCESS], ids=["access"])
+def pair(request: pytest.FixtureRequest) -> tuple[Guide, Guide]:
+    """A guide and its translation."""
+    english, korean = request.param
+    return guide(english), guide(korean)
+
+
+def errors(of: Guide) -> list[tuple[str, ...]]:
+    """The texts in the first cell of each row of the teammates' table of errors."""
+    table = next(one for one in of.tables if "(Unauthorized)" in one[0][0])
+    return [tuple(spans(row[0])) for row in table]
 
 
 class TestCommands:
-    def test_every_command_of_cali_is_one_that_cali_takes(self, each: Guide) -> None:
-        ours = [command for command in each.commands if command.startswith("cali ")]
-        used = {parsed(command) for command in ours}
+    def test_every_command_of_cali_is_one_that_cali_takes(self, every: Guide) -> None:
+        used = {parsed(command) for command in set(every.of("cali"))}
         assert {"kubeconfig", "grant-access", "revoke-access", "up"} <= used
 
     @pytest.mark.parametrize(
@@ -143,6 +89,7 @@ class TestCommands:
             "cali token --cluster",
             "cali up --yes=perhaps",
             "cali --region x token",
+            "cali state bootstrap --bucket x",
         ],
     )
     def test_a_wrong_one_would_be_noticed(self, wrong: str) -> None:
@@ -186,72 +133,84 @@ class TestCommands:
 
 class TestErrors:
     def test_both_explain_the_same_errors(self) -> None:
-        english, korean = guide(ENGLISH).errors, guide(KOREAN).errors
+        english, korean = (errors(guide(name)) for name in ACCESS)
         assert english == korean
         assert all(english)
 
     def test_the_usual_ones_are_there(self, each: Guide) -> None:
-        assert set(REQUIRED) <= set(flat(each.errors))
+        assert set(REQUIRED) <= set(flat(errors(each)))
 
     def test_what_cali_says_is_what_cali_says(self, each: Guide) -> None:
         source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "cali_infra").rglob("*.py"))
         for said, made_from in OURS.items():
-            assert said in flat(each.errors)
+            assert said in flat(errors(each))
             assert made_from in source, f"cali does not say {said!r} any more"
 
     def test_what_the_aws_cli_says_is_what_its_library_says(self, each: Guide) -> None:
-        triggers = flat(each.errors)
+        triggers = flat(errors(each))
         for error in AWS:
             assert any(str(error).startswith(trigger) for trigger in triggers), error
 
 
 class TestBothLanguages:
-    def test_the_same_sections(self) -> None:
-        english, korean = guide(ENGLISH).headings, guide(KOREAN).headings
+    def test_the_same_sections(self, pair: tuple[Guide, Guide]) -> None:
         number = re.compile(r"^#+ (?:\d+\.)?")
-        assert [number.match(line)[0] for line in english] == [number.match(line)[0] for line in korean]  # type: ignore[index]
+        first, second = ([number.match(line)[0] for line in one.headings] for one in pair)  # type: ignore[index]
+        assert first == second
 
-    def test_the_same_code(self) -> None:
-        assert guide(ENGLISH).blocks == guide(KOREAN).blocks
+    def test_the_same_code(self, pair: tuple[Guide, Guide]) -> None:
+        assert pair[0].blocks == pair[1].blocks
 
-    def test_the_same_names_in_the_sentences(self) -> None:
-        assert sorted(set(guide(ENGLISH).spans)) == sorted(set(guide(KOREAN).spans))
+    def test_the_same_names_in_the_sentences(self, pair: tuple[Guide, Guide]) -> None:
+        assert sorted(set(pair[0].spans)) == sorted(set(pair[1].spans))
 
-    def test_no_code_is_left_open(self, each: Guide) -> None:
-        assert "```" not in each.prose
-        assert all(line.count("`") % 2 == 0 for line in each.prose.splitlines())
+    def test_the_same_rows_with_the_same_names(self, pair: tuple[Guide, Guide]) -> None:
+        first, second = (
+            [[sorted(spans(" ".join(row))) for row in table] for table in one.tables] for one in pair
+        )
+        assert first == second
 
-    def test_each_leads_to_the_other_and_the_readme_to_both(self) -> None:
+    def test_no_code_is_left_open(self, every: Guide) -> None:
+        assert "```" not in every.prose
+        assert all(line.count("`") % 2 == 0 for line in every.prose.splitlines())
+
+    def test_each_leads_to_the_other_and_the_readme_to_both(self, pair: tuple[Guide, Guide]) -> None:
         readme = (ROOT / "README.md").read_text(encoding="utf-8")
-        assert f"]({KOREAN})" in guide(ENGLISH).text
-        assert f"]({ENGLISH})" in guide(KOREAN).text
-        assert f"](docs/{ENGLISH})" in readme
-        assert f"](docs/{KOREAN})" in readme
+        english, korean = pair
+        assert f"]({korean.name})" in english.text
+        assert f"]({english.name})" in korean.text
+        assert f"](docs/{english.name})" in readme
+        assert f"](docs/{korean.name})" in readme
+
+    def test_every_link_to_a_file_leads_to_one(self, every: Guide) -> None:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", every.text):
+            assert (ROOT / "docs" / target).is_file(), target
 
 
 class TestNothingOfOurs:
-    def test_every_account_is_the_example(self, each: Guide) -> None:
-        numbers = set(re.findall(r"(?<![\w-])\d{12}(?![\w-])", each.text))
+    def test_every_account_is_the_example(self, every: Guide) -> None:
+        numbers = set(re.findall(r"(?<![\w-])\d{12}(?![\w-])", every.text))
         assert numbers == {EXAMPLE_ACCOUNT}
 
-    def test_every_arn_is_of_the_example_account_and_one_that_cali_knows(self, each: Guide) -> None:
-        arns = re.findall(r"arn:[^\s`\"|]+", each.text)
+    def test_every_arn_is_of_the_example_account_and_one_that_cali_knows(self, every: Guide) -> None:
+        arns = re.findall(r"arn:[^\s`\"|]+", every.text)
         assert arns
         for arn in arns:
             assert arn.split(":")[4] == EXAMPLE_ACCOUNT, arn
-        granted = re.findall(r"cali (?:grant|revoke)-access (arn:\S+)", each.text)
+        granted = re.findall(r"cali (?:grant|revoke)-access (arn:\S+)", every.text)
         assert granted
         assert not [arn for arn in granted if isinstance(principals.examine(arn), principals.Rejection)]
 
-    def test_every_address_is_one_for_documentation(self, each: Guide) -> None:
-        assert set(re.findall(r"\d+\.\d+\.\d+\.\d+", each.text)) == {"203.0.113.7", "203.0.113.10"}
+    def test_every_address_is_one_for_documentation(self, every: Guide) -> None:
+        found = re.findall(r"\d+\.\d+\.\d+\.\d+", every.text)
+        assert found
+        for address in found:
+            assert any(ipaddress.ip_address(address) in network for network in DOCUMENTATION), address
 
-    def test_no_password_and_no_key(self, each: Guide) -> None:
-        assert not re.search(r"(AKIA|ASIA)[A-Z0-9]{12,}", each.text)
-        assert not re.search(r"(?i)(password|secret|token|비밀번호)\s*[:=]\s*[^\s`|]{8,}", each.text)
-        assert not re.search(r"(--user|-u)[ =]\S+:\S", each.text)
-        assert not re.search(r"https?://[^/\s]+:[^/\s]+@", each.text)
-
-
-def flat(rows: Iterable[tuple[str, ...]]) -> list[str]:
-    return [text for row in rows for text in row]
+    def test_no_password_and_no_key(self, every: Guide) -> None:
+        assert not re.search(r"(AKIA|ASIA)[A-Z0-9]{12,}", every.text)
+        # What a variable holds, or somebody is asked for, is not there.
+        given = r"(?i)(password|secret|token|비밀번호)\s*[:=]\s*(?!\"?\$|getpass)[^\s`|]{8,}"
+        assert not re.search(given, every.text)
+        assert not re.search(r"(--user|-u)[ =]\S+:\S", every.text)
+        assert not re.search(r"https?://[^/\s]+:[^/\s]+@", every.text)
