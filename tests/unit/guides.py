@@ -20,6 +20,7 @@ from cali_infra.ui import UI
 ROOT = Path(__file__).parents[2]
 # Each guide with its translation.
 ACCESS = ("eks-access-guide.md", "eks-access-guide.ko.md")
+OPERATIONS = ("operations.md", "operations.ko.md")
 PROGRAMS = ("cali", "aws", "kubectl", "helm", "terraform", "curl")
 
 Row = tuple[str, ...]

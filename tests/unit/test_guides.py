@@ -14,7 +14,7 @@ from cali_infra.core import principals
 from cali_infra.core.index import READER
 from cali_infra.core.service_secrets import SERVICES
 from cali_infra.core.settings import load_settings
-from tests.unit.guides import ACCESS, ROOT, Guide, flat, guide, parsed, spans
+from tests.unit.guides import ACCESS, OPERATIONS, ROOT, Guide, flat, guide, parsed, spans
 
 # AWS keeps this account for documentation.
 EXAMPLE_ACCOUNT = "111122223333"
@@ -58,13 +58,13 @@ def each(request: pytest.FixtureRequest) -> Guide:
     return guide(request.param)
 
 
-@pytest.fixture(params=ACCESS)
+@pytest.fixture(params=[*ACCESS, *OPERATIONS])
 def every(request: pytest.FixtureRequest) -> Guide:
     """Every guide, in each language."""
     return guide(request.param)
 
 
-@pytest.fixture(params=[ACCESS], ids=["access"])
+@pytest.fixture(params=[ACCESS, OPERATIONS], ids=["access", "operations"])
 def pair(request: pytest.FixtureRequest) -> tuple[Guide, Guide]:
     """A guide and its translation."""
     english, korean = request.param
