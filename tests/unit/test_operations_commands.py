@@ -62,7 +62,18 @@ def has_resource(stack: str, address: str) -> bool:
 class TestCali:
     def test_every_call_is_one_that_cali_takes(self, each: Guide) -> None:
         used = {parsed(line) for line in set(each.of("cali"))}
-        assert used >= {"status", "plan", "up", "down", "kubeconfig", "list-access", "state"}
+        assert used >= {
+            "status",
+            "plan",
+            "up",
+            "down",
+            "kubeconfig",
+            "list-access",
+            "state",
+            "verify",
+            "open",
+            "logs",
+        }
 
     def test_every_stage_is_one(self, each: Guide) -> None:
         named = set()
@@ -202,14 +213,17 @@ MADE: Mapping[str, Mapping[str, Sequence[str]]] = {
         "pod/airflow-postgresql-0": ("postgresql",),
         "pvc/data-airflow-postgresql-0": (),
         "job/airflow-run-airflow-migrations": (),
+        "secret/airflow-admin": (),
+        "secret/airflow-database": (),
     },
     "milvus": {
         "deployment/milvus-standalone": ("standalone",),
         "deployment/milvus-minio": (),
         "pod/milvus-etcd-0": ("etcd",),
         "service/milvus": (),
+        "secret/milvus-root": (),
     },
-    "grafana": {"deployment/grafana": ("grafana",), "service/grafana": ()},
+    "grafana": {"deployment/grafana": ("grafana",), "service/grafana": (), "secret/grafana-admin": ()},
     "logging": {"daemonset/fluent-bit": ("fluent-bit",)},
     "kube-system": {
         "configmap/cluster-autoscaler-status": (),
@@ -229,7 +243,7 @@ KINDS = {
         "pods",
         "poddisruptionbudgets",
     ),
-    *("pv", "pvc", "secrets", "statefulset", "storageclass"),
+    *("pv", "pvc", "secret", "secrets", "statefulset", "storageclass"),
 }
 
 

@@ -20,6 +20,7 @@ from cali_infra.core import fluent_bit, service_secrets, tfvars
 from cali_infra.core.index import WRITER, IndexWork
 from cali_infra.core.inputs import Inputs
 from cali_infra.core.progress import Silent
+from cali_infra.core.rotation import INSIDE, ROTATIONS, Way
 from cali_infra.core.secrets import Secrets
 from cali_infra.core.service_secrets import SERVICES
 from cali_infra.core.settings import Settings, load_settings
@@ -290,6 +291,22 @@ FIRST_START = {
     "airflow.database_password",
     "milvus.root_password",
 }
+# How the guide says by what a new value comes into force.
+WAYS: Mapping[str, Mapping[Way, str]] = {
+    OPERATIONS[0]: {
+        Way.APPLICATION: "cali in the running",
+        Way.DOMAIN: "cali in the domain",
+        Way.APPEND: "in turns",
+        Way.NEVER: "leave it",
+    },
+    OPERATIONS[1]: {
+        Way.APPLICATION: "cali: 실행 중인",
+        Way.DOMAIN: "cali: 도메인에서 변경",
+        Way.APPEND: "번갈아",
+        Way.NEVER: "그대로 둘 것",
+    },
+}
+AT_EACH_START = {OPERATIONS[0]: "at each start", OPERATIONS[1]: "기동할 때마다"}
 ENDPOINT = "search.example.com"
 
 
@@ -336,14 +353,44 @@ class TestPasswords:
             if key != "hash_key":
                 assert set(spans(row[1])) == carriers(key), key
 
-    def test_what_is_read_once_is_said_to_be_and_is_changed_by_hand_first(self, each: Guide) -> None:
-        once, by_hand = (
-            ("first start only", "by hand") if each.name == OPERATIONS[0] else ("최초 기동 시에만", "수동")
-        )
+    def test_what_is_read_once_is_said_to_be_and_is_what_cali_changes_in_the_application(
+        self, each: Guide
+    ) -> None:
+        once = "first start only" if each.name == OPERATIONS[0] else "최초 기동 시에만"
+        assert {spans(row[0])[0] for row in self.rows(each) if once in row[2]} == FIRST_START
+        assert {one.setting for one in ROTATIONS if one.way is Way.APPLICATION} == FIRST_START
+
+    def test_each_is_changed_in_the_way_of_the_table_of_rotations(self, each: Guide) -> None:
         rows = {spans(row[0])[0]: row for row in self.rows(each)}
-        assert {key for key, row in rows.items() if once in row[2]} == FIRST_START
-        for key in FIRST_START:
-            assert rows[key][3].startswith(by_hand), key
+        assert sorted(rows) == sorted(one.setting for one in ROTATIONS)
+        words = WAYS[each.name]
+        for one in ROTATIONS:
+            when, how = rows[one.setting][2:]
+            # What only a restart brings in says so by when it is read, and has none of the others' words.
+            said = {way for way, text in words.items() if text in how} or {Way.RESTART}
+            assert said == {one.way}, one.setting
+            assert one.way is not Way.RESTART or when == AT_EACH_START[each.name], one.setting
+            for application in re.findall(r"in the running (\w+)", one.how):
+                assert f"{words[Way.APPLICATION]} {application}" in how, one.setting
+
+    def test_whose_pods_start_anew_is_in_the_way_too(self, each: Guide) -> None:
+        rows = {spans(row[0])[0]: row for row in self.rows(each)}
+        for one in ROTATIONS:
+            if one.way not in (Way.APPEND, Way.NEVER):
+                stages = set(" ".join(spans(rows[one.setting][3])).split())
+                assert bool(stages & {"services", "logging"}) is bool(one.restarts), one.setting
+
+    def test_a_fernet_key_is_given_and_used_as_the_table_says(self, each: Guide) -> None:
+        (fernet,) = [one for one in ROTATIONS if one.way is Way.APPEND]
+        (command,) = [line for line in each.commands if line.endswith(" airflow rotate-fernet-key")]
+        assert command.replace("deployment/", "deploy/") in spans(fernet.how)
+        assert "NEW,OLD" in fernet.how
+        assert "`NEW,OLD`" in next(row[3] for row in self.rows(each) if fernet.setting in row[0])
+
+    def test_by_hand_the_secret_that_cali_compares_with_is_deleted_after_each(self, each: Guide) -> None:
+        """Without it cali would change the password in the application all the same, and need its pod."""
+        deleted = re.findall(r"kubectl -n (\S+) delete secret (\S+)", "\n".join(each.commands))
+        assert sorted(deleted) == sorted((one.namespace, one.secret) for one in INSIDE)
 
     def test_what_the_settings_call_read_once_is(self) -> None:
         assert {key for key in secret_keys() if "first start only" in description(key)} <= FIRST_START
@@ -421,6 +468,14 @@ OURS = {
     "replicas ready after": "replicas ready after {patience:.0f} seconds",
     "others on this machine can open it": "others on this machine can open it",
     "there is no terminal to ask in": "there is no terminal to ask in",
+    "the Helm release": "the Helm release {last.namespace}/{last.name}",
+    "was left as it is, and": "the release {one.last.name} was left as it is, and",
+    "what its pods, events and logs said is kept in": "what its pods, events and logs said is kept in {path}",
+    "the password could not be changed": "{due.inside.title}: the password could not be changed",
+    "has its new password already": "{due.inside.title} has its new password already",
+    "the password is kept by the application": "{inside.title}: the password is kept by the application",
+    "leaves out the key that Airflow's connections are encrypted with": "leaves out the key that Airflow's "
+    "connections are encrypted with",
     "is still there": "is still there {wait:.0f} seconds after it was deleted",
     "load balancers and volumes may be left": "load balancers and volumes may be left",
     "not gone after 300 seconds": "not gone after {waited:.0f} seconds",
@@ -462,7 +517,11 @@ class TestSymptoms:
 
     def test_everything_in_cali_s_own_table_is_cali_s(self, each: Guide) -> None:
         said = {text for row in self.tables(each)[0] for text in spans(row[0])}
-        assert said - OURS.keys() == {"EntityAlreadyExists"}
+        assert said - OURS.keys() == {
+            "EntityAlreadyExists",
+            "another operation (install/upgrade/rollback) is in progress",
+            "cannot re-use a name that is still in use",
+        }
 
     def test_the_usual_troubles_are_there(self, each: Guide) -> None:
         said = {text for table in self.tables(each) for row in table for text in spans(row[0])}
