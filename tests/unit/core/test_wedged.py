@@ -280,7 +280,7 @@ def test_a_record_that_cannot_be_read_still_has_its_labels(cluster: Cluster) -> 
     stray = {"name": "stray", "namespace": "grafana", "labels": {"owner": "helm"}}
     helm.kubernetes.create({"apiVersion": "v1", "kind": "Secret", "metadata": stray})
 
-    found = records.histories(helm.kubernetes)
+    found = records.read(helm.kubernetes)
     assert [(one.number, one.status, one.chart) for one in found["grafana", "grafana"]] == [
         (3, "pending-install", "")
     ]
@@ -301,6 +301,6 @@ def test_a_moment_of_go_s_is_read(cluster: Cluster) -> None:
         encode(Release("grafana", "grafana", 1, "deployed", CHART, {}, stamp, stamp, ""), "createdAt")
     )
 
-    (one,) = records.histories(helm.kubernetes)["grafana", "grafana"]
+    (one,) = records.read(helm.kubernetes)["grafana", "grafana"]
     assert one.changed_at == datetime(2026, 1, 1, 3, 0, 0, 123456, UTC)
     assert (one.chart, one.chart_version, one.app_version) == ("grafana", "12.11.1", "13.2.0")
