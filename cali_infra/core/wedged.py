@@ -22,7 +22,7 @@ from cali_infra.core import releases
 from cali_infra.core.diagnostics import PLACES, Evidence, Place
 from cali_infra.core.manifests import tier
 from cali_infra.core.releases import Revision
-from cali_infra.errors import CaliError, InvalidObjectError
+from cali_infra.errors import CaliError, ConflictError, InvalidObjectError
 
 if TYPE_CHECKING:
     from cali_infra.adapters.kubernetes import Kubernetes
@@ -114,8 +114,16 @@ def find(
 def mend(kubernetes: Kubernetes, wedged: Wedged, tell: Callable[[str], None]) -> None:
     """Delete what the release's remedy says, the records last: interrupted, it is found again.
 
-    Raises KubernetesError, and ConflictError where an object is another one by now.
+    Raises KubernetesError, and ConflictError where the release has moved on since, or an object is another one.
     """
+    last = wedged.last
+    # Whoever was at work ends a revision in the Secret that it began in.
+    history = releases.read(kubernetes, last.namespace).get((last.namespace, last.name), [])
+    if not history or (history[-1].secret, history[-1].status) != (last.secret, last.status):
+        raise ConflictError(
+            f"the release {last.namespace}/{last.name} has moved on since it was looked at",
+            remedy="run the command again: it shows how the release stands now",
+        )
     for ref, uid in wedged.goes:
         tell(f"deleting {ref}")
         kubernetes.delete(ref, wait=60.0, uid=uid)

@@ -243,6 +243,19 @@ def test_a_release_that_was_made_again_meanwhile_is_not_touched(cluster: Cluster
     assert helm.statuses() == ["deployed"]
 
 
+def test_a_release_that_came_to_its_end_meanwhile_is_not_touched(cluster: Cluster) -> None:
+    """Whoever began it was at work after all: the record is the same, and says another thing."""
+    helm = Helm(cluster)
+    helm.install(Mishap.KILLED)
+    (one,) = helm.find()
+    ref, _ = one.last.secret
+    helm.kubernetes.patch(ref, {"metadata": {"labels": {"status": "deployed"}}})
+
+    with pytest.raises(ConflictError, match="has moved on"):
+        mend(helm.kubernetes, one, lambda text: None)
+    assert helm.kubernetes.get(ref) is not None
+
+
 def test_why_it_does_not_come_up_is_read_from_its_pods(cluster: Cluster) -> None:
     helm = Helm(cluster)
     helm.install(Mishap.TIMEOUT)
