@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from cali_infra.cli.context import Options
+
+if TYPE_CHECKING:
+    from cali_infra.core.status import Release
 
 
 def status(ctx: typer.Context) -> None:
@@ -46,9 +51,17 @@ def status(ctx: typer.Context) -> None:
         )
     if found.releases:
         ui.table(
-            ("release", "namespace", "status", "revision"),
-            [(r.name, r.namespace, r.status, r.revision) for r in found.releases],
+            ("release", "namespace", "status", "revision", "chart", "application", "workloads"),
+            [
+                (r.name, r.namespace, r.status, r.revision, r.chart_version, r.app_version, _workloads(r))
+                for r in found.releases
+            ],
         )
     for problem in found.problems:
         ui.warn(problem)
     raise typer.Exit(running.DONE if not found.problems else running.FAILED)
+
+
+def _workloads(release: Release) -> str:
+    """How many of a release's workloads are ready; nothing where it has none, or nobody could tell."""
+    return f"{release.ready} of {release.workloads} ready" if release.workloads else ""

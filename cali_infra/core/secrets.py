@@ -217,7 +217,7 @@ class GrafanaSecrets(Section):
 
 
 class AirflowSecrets(Section):
-    """Airflow's own; each stays the same for as long as the installation lives."""
+    """Airflow's own."""
 
     fernet_key: Annotated[SecretStr, _secret(_fernet_keys)] = Field(
         description="Encrypts stored connections; to change it, give NEW,OLD",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +19,7 @@ from cali_infra.core.stages import STAGES, Kind
 from cali_infra.errors import CaliError
 
 if TYPE_CHECKING:
-    from cali_infra.adapters.kubernetes import Kubernetes
+    from cali_infra.adapters.kubernetes import Kubernetes, ObjectRef
     from cali_infra.core.platform import Platform
 
 T = TypeVar("T")
@@ -49,12 +49,18 @@ class Node:
 
 @dataclass(frozen=True)
 class Release:
-    """A Helm release, from the labels of the Secret in which Helm keeps it."""
+    """The newest revision of a Helm release. `ready` of its `workloads` have all their replicas; both are None
+    where that could not be asked, and 0 where nothing was installed."""
 
     name: str
     namespace: str
     status: str
     revision: int
+    chart: str
+    chart_version: str
+    app_version: str
+    workloads: int | None = None
+    ready: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,12 +133,13 @@ def gather(platform: Platform, cancel: Event) -> EnvironmentStatus:
         nodes = releases = None
         if eks.get("cluster_endpoint") or platform.target.kubeconfig:
             nodes = pool.submit(ask, "nodes", lambda: _nodes(platform.kubernetes()), ())
-            releases = pool.submit(ask, "releases", lambda: _releases(platform.kubernetes()), ())
+            releases = pool.submit(ask, "releases", lambda: _releases(platform.kubernetes(), problems), ())
         states = [
             pool.submit(_stage, platform, stage.name, stage.kind, broken.get(stage.name)) for stage in STAGES
         ]
         stages = tuple(state.result() for state in states)
         problems += [f"{s.name}: {s.problem}" for s in stages if s.problem and s.name not in broken]
+        told = releases.result() if releases else ()
         return EnvironmentStatus(
             environment=platform.settings.environment,
             account=platform.identity.account,
@@ -152,7 +159,7 @@ def gather(platform: Platform, cancel: Event) -> EnvironmentStatus:
             access=tuple(
                 access.from_output(_outputs(platform, "access", broken).get("record")).entries.values()
             ),
-            releases=releases.result() if releases else (),
+            releases=told,
             problems=tuple(problems),
         )
 
@@ -206,14 +213,37 @@ def _nodes(kubernetes: Kubernetes) -> tuple[Node, ...]:
     )
 
 
-def _releases(kubernetes: Kubernetes) -> tuple[Release, ...]:
-    newest: dict[tuple[str, str], Release] = {}
-    for secret in kubernetes.list("v1", "Secret", labels={"owner": "helm"}):
-        labels = secret["metadata"]["labels"]
+def _releases(kubernetes: Kubernetes, problems: list[str]) -> tuple[Release, ...]:
+    from cali_infra.core import releases
+
+    found: list[Release] = []
+    for history in releases.read(kubernetes).values():
+        last = history[-1]
         release = Release(
-            labels["name"], secret["metadata"]["namespace"], labels["status"], int(labels["version"])
+            last.name,
+            last.namespace,
+            last.status,
+            last.number,
+            last.chart,
+            last.chart_version,
+            last.app_version,
         )
-        key = (release.namespace, release.name)
-        if key not in newest or newest[key].revision < release.revision:
-            newest[key] = release
-    return tuple(newest[key] for key in sorted(newest))
+        try:
+            refs = last.workloads()
+            release = replace(
+                release, workloads=len(refs), ready=sum(_ready(kubernetes, ref) for ref in refs)
+            )
+        except CaliError as error:
+            problems.append(f"workloads of {last.name}: {error.message}")
+        found.append(release)
+    return tuple(found)
+
+
+def _ready(kubernetes: Kubernetes, ref: ObjectRef) -> bool:
+    from cali_infra.core.rollout import replicas
+
+    obj = kubernetes.get(ref)
+    if obj is None:
+        return False
+    ready, wanted = replicas(obj)
+    return ready >= wanted

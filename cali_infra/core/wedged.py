@@ -22,7 +22,7 @@ from cali_infra.core import releases
 from cali_infra.core.diagnostics import PLACES, Evidence, Place
 from cali_infra.core.manifests import tier
 from cali_infra.core.releases import Revision
-from cali_infra.errors import CaliError, InvalidObjectError
+from cali_infra.errors import CaliError, ConflictError, InvalidObjectError
 
 if TYPE_CHECKING:
     from cali_infra.adapters.kubernetes import Kubernetes
@@ -96,7 +96,7 @@ def find(
         for namespace, name in RELEASES.get(stage, ()):
             if not switched_on(name):
                 continue
-            history = releases.histories(kubernetes, namespace).get((namespace, name), [])
+            history = releases.read(kubernetes, namespace).get((namespace, name), [])
             if not history:
                 continue
             last = history[-1]
@@ -114,8 +114,16 @@ def find(
 def mend(kubernetes: Kubernetes, wedged: Wedged, tell: Callable[[str], None]) -> None:
     """Delete what the release's remedy says, the records last: interrupted, it is found again.
 
-    Raises KubernetesError, and ConflictError where an object is another one by now.
+    Raises KubernetesError, and ConflictError where the release has moved on since, or an object is another one.
     """
+    last = wedged.last
+    # Whoever was at work ends a revision in the Secret that it began in.
+    history = releases.read(kubernetes, last.namespace).get((last.namespace, last.name), [])
+    if not history or (history[-1].secret, history[-1].status) != (last.secret, last.status):
+        raise ConflictError(
+            f"the release {last.namespace}/{last.name} has moved on since it was looked at",
+            remedy="run the command again: it shows how the release stands now",
+        )
     for ref, uid in wedged.goes:
         tell(f"deleting {ref}")
         kubernetes.delete(ref, wait=60.0, uid=uid)
@@ -127,11 +135,11 @@ def _wedged(
     last = history[-1]
     if remedy is Remedy.ROLL_BACK:
         unended = takewhile(lambda one: one.status in releases.PENDING, reversed(history))
-        goes = [_record(one) for one in unended]
+        goes = [one.secret for one in unended]
         stays: list[ObjectRef] = []
     else:
         objects, stays = _objects(kubernetes, history)
-        goes = [*objects, *(_record(one) for one in reversed(history))]
+        goes = [*objects, *(one.secret for one in reversed(history))]
     evidence = Evidence()
     for place in _places(stage, last):
         try:
@@ -147,10 +155,6 @@ def _places(stage: str, last: Revision) -> Iterator[Place]:
     return (place for place in PLACES[stage] if place.namespace == last.namespace)
 
 
-def _record(revision: Revision) -> tuple[ObjectRef, str]:
-    return ObjectRef("v1", "Secret", revision.namespace, revision.secret), revision.uid
-
-
 def _objects(
     kubernetes: Kubernetes, history: Sequence[Revision]
 ) -> tuple[list[tuple[ObjectRef, str]], list[ObjectRef]]:
@@ -158,7 +162,7 @@ def _objects(
     gone: dict[ObjectRef, str] = {}
     stays: list[ObjectRef] = []
     last = history[-1]
-    for ref in dict.fromkeys(ref for revision in history for ref in _named(revision)):
+    for ref in dict.fromkeys(ref for revision in history for ref in revision.objects()):
         live: dict[str, Any] | None = None
         # A kind that the cluster does not have was not made either.
         with suppress(InvalidObjectError):
@@ -174,23 +178,3 @@ def _objects(
             gone[ref] = str(live["metadata"]["uid"])
     backwards = sorted(gone, key=lambda ref: (-tier(ref.kind), str(ref)))
     return [(ref, gone[ref]) for ref in backwards], stays
-
-
-def _named(revision: Revision) -> Iterator[ObjectRef]:
-    """The objects of a manifest; hooks are in none, as Helm leaves them too."""
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        documents = list(yaml.load_all(revision.manifest, Loader=loader))
-    except yaml.YAMLError:
-        return
-    for document in documents:
-        if isinstance(document, dict) and document.get("kind") and document.get("metadata", {}).get("name"):
-            meta = document["metadata"]
-            yield ObjectRef(
-                str(document["apiVersion"]),
-                str(document["kind"]),
-                str(meta.get("namespace") or revision.namespace),
-                str(meta["name"]),
-            )

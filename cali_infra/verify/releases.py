@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cali_infra.adapters.kubernetes import ObjectRef
+from cali_infra.core.releases import DEPLOYED, Revision, newest
 from cali_infra.core.rollout import reasons, replicas
 from cali_infra.core.service_secrets import SERVICES
 from cali_infra.core.stages import BY_NAME
-from cali_infra.verify import aws, helm
+from cali_infra.verify import aws
 from cali_infra.verify.checks import Check, Family, Result, check, failed, passed, skipped, warned
 from cali_infra.verify.context import Context
-from cali_infra.verify.helm import Release
 
 AUTOSCALER = ("kube-system", "cluster-autoscaler")
 _STATUS = ObjectRef("v1", "ConfigMap", AUTOSCALER[0], "cluster-autoscaler-status")
@@ -25,11 +25,11 @@ _TAG_MINOR = re.compile(r":v?1\.(\d+)\.")
 _LOGS = f"kubectl -n {AUTOSCALER[0]} logs -l app.kubernetes.io/instance={AUTOSCALER[1]} --tail=50"
 
 
-def found(context: Context) -> dict[tuple[str, str], Release]:
+def found(context: Context) -> dict[tuple[str, str], Revision]:
     """The newest revision of every release, by namespace and name."""
 
-    def ask() -> dict[tuple[str, str], Release]:
-        return helm.releases(context.kubernetes().list("v1", "Secret", labels={"owner": "helm"}))
+    def ask() -> dict[tuple[str, str], Revision]:
+        return newest(context.kubernetes().list("v1", "Secret", labels={"owner": "helm"}))
 
     return context.fact("releases", ask)
 
@@ -38,13 +38,13 @@ def _deployed(context: Context, namespace: str, name: str, stage: str) -> Result
     release = found(context).get((namespace, name))
     if release is None:
         return failed(f"there is no release {name} in {namespace}", f"cali up --through {stage}")
-    if release.status != helm.DEPLOYED:
+    if release.status != DEPLOYED:
         said = f": {release.description}" if release.description else ""
         return failed(
-            f"revision {release.revision} of {name} is {release.status}{said}",
+            f"revision {release.number} of {name} is {release.status}{said}",
             f"helm -n {namespace} history {name}\ncali up {stage}",
         )
-    return passed(f"{release.chart}, revision {release.revision}")
+    return passed(f"{release.chart or '?'} {release.chart_version or '?'}, revision {release.number}")
 
 
 def _workloads(context: Context, namespace: str, name: str) -> Result:

@@ -406,6 +406,7 @@ def test_status_shows_it_on_one_screen(project: Project) -> None:
     assert {release["name"]: release["status"] for release in document["releases"]} == dict.fromkeys(
         ("cluster-autoscaler", *SERVICES), "deployed"
     )
+    assert all(release["chart_version"] and release["app_version"] for release in document["releases"])
     assert document["endpoints"]["opensearch"]
 
 
@@ -561,6 +562,32 @@ def test_another_up_changes_nothing(project: Project) -> None:
     planned = project.cali("plan", "--exit-code")
     assert planned.code == 0, planned.err
     assert set(planned.stages.values()) == {"unchanged"}
+
+
+def test_an_upgrade_that_was_killed_is_shown_and_taken_off_the_record(project: Project) -> None:
+    from dataclasses import replace
+    from datetime import timedelta
+
+    from cali_infra.adapters.kubernetes import Kubernetes, ObjectRef
+    from cali_infra.sandbox.helm.releases import decode, encode
+
+    kubernetes = Kubernetes.from_kubeconfig(Path(project.record["kubeconfig"]))
+    name = "sh.helm.release.v1.grafana.v1"
+    last = decode(kubernetes.get(ObjectRef("v1", "Secret", "grafana", name)) or {})
+    began = last.last_deployed - timedelta(days=1)
+    killed = replace(last, revision=2, status="pending-upgrade", last_deployed=began, description="Killed")
+    kubernetes.create(encode(killed, "createdAt"))
+
+    planned = project.cali("plan", "services")
+    assert "grafana/grafana is pending-upgrade" in planned.err
+    ran = project.cali("up", "services", "--yes")
+
+    assert ran.code == 0, ran.err
+    assert "goes: Secret grafana/sh.helm.release.v1.grafana.v2" in ran.err
+    assert ran.stages == {"services": "unchanged"}
+    assert kubernetes.get(ObjectRef("v1", "Secret", "grafana", killed.secret_name)) is None
+    (kept,) = (project.workspace / "diagnostics").iterdir()
+    assert "pending-upgrade" in kept.read_text()
 
 
 def test_replacing_the_network_is_refused_and_touches_nothing(project: Project) -> None:

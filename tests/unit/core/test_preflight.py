@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from test_service_secrets import secret_values
+from test_service_secrets import SSH_KEY, SSH_URL, secret_values
 
 from cali_infra.adapters.aws import InstanceType
 from cali_infra.core.preflight import (
@@ -139,6 +140,22 @@ def test_an_airflow_without_dags_is_said() -> None:
     assert without_git_sync(Settings(), secret_values(gitsync={"url": "https://example.com/acme/dags"})) == ()
     off = Settings.model_validate({"services": {"airflow": False}})
     assert without_git_sync(off, secret_values()) == ()
+
+
+def test_up_stops_at_a_gitsync_key_that_is_none() -> None:
+    gitsync = {"url": SSH_URL, "ssh_key": SSH_KEY, "known_hosts": "example.com ssh-ed25519 AAAAC3Nz"}
+    settings = Settings()
+    platform: Any = SimpleNamespace(
+        target=SimpleNamespace(environ={"PATH": os.environ["PATH"]}, rehearsal=True),
+        settings=settings,
+        secrets=secret_values(gitsync=gitsync),
+        aws=SimpleNamespace(instance_types=lambda names: (M6I,)),
+        inputs=SimpleNamespace(pods=lambda: pods_of(settings)),
+    )
+    with pytest.raises(SettingsError) as caught:
+        check_up(platform, named(["services"]))
+    assert {problem.key for problem in caught.value.problems} == {"gitsync.ssh_key", "gitsync.known_hosts"}
+    assert check_up(platform, named(["eks", "autoscaler"])) == ()
 
 
 def test_up_hears_of_both_where_it_works_on_what_they_are_about() -> None:

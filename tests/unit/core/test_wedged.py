@@ -243,6 +243,19 @@ def test_a_release_that_was_made_again_meanwhile_is_not_touched(cluster: Cluster
     assert helm.statuses() == ["deployed"]
 
 
+def test_a_release_that_came_to_its_end_meanwhile_is_not_touched(cluster: Cluster) -> None:
+    """Whoever began it was at work after all: the record is the same, and says another thing."""
+    helm = Helm(cluster)
+    helm.install(Mishap.KILLED)
+    (one,) = helm.find()
+    ref, _ = one.last.secret
+    helm.kubernetes.patch(ref, {"metadata": {"labels": {"status": "deployed"}}})
+
+    with pytest.raises(ConflictError, match="has moved on"):
+        mend(helm.kubernetes, one, lambda text: None)
+    assert helm.kubernetes.get(ref) is not None
+
+
 def test_why_it_does_not_come_up_is_read_from_its_pods(cluster: Cluster) -> None:
     helm = Helm(cluster)
     helm.install(Mishap.TIMEOUT)
@@ -280,7 +293,7 @@ def test_a_record_that_cannot_be_read_still_has_its_labels(cluster: Cluster) -> 
     stray = {"name": "stray", "namespace": "grafana", "labels": {"owner": "helm"}}
     helm.kubernetes.create({"apiVersion": "v1", "kind": "Secret", "metadata": stray})
 
-    found = records.histories(helm.kubernetes)
+    found = records.read(helm.kubernetes)
     assert [(one.number, one.status, one.chart) for one in found["grafana", "grafana"]] == [
         (3, "pending-install", "")
     ]
@@ -301,6 +314,6 @@ def test_a_moment_of_go_s_is_read(cluster: Cluster) -> None:
         encode(Release("grafana", "grafana", 1, "deployed", CHART, {}, stamp, stamp, ""), "createdAt")
     )
 
-    (one,) = records.histories(helm.kubernetes)["grafana", "grafana"]
+    (one,) = records.read(helm.kubernetes)["grafana", "grafana"]
     assert one.changed_at == datetime(2026, 1, 1, 3, 0, 0, 123456, UTC)
     assert (one.chart, one.chart_version, one.app_version) == ("grafana", "12.11.1", "13.2.0")
