@@ -168,7 +168,10 @@ def autoscaler_node_groups(context: Context) -> Result:
     if there - watched:
         return failed(
             f"it does not see {', '.join(sorted(there - watched))}",
-            "aws autoscaling describe-tags --filters Name=key,Values=k8s.io/cluster-autoscaler/enabled",
+            aws.command(
+                context,
+                "autoscaling describe-tags --filters Name=key,Values=k8s.io/cluster-autoscaler/enabled",
+            ),
         )
     if watched - there:
         return failed(
