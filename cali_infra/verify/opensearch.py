@@ -292,7 +292,9 @@ def records(context: Context) -> Result:
     assert newest is not None
     age = max(0.0, (context.now() - newest).total_seconds())
     total = found["hits"]["total"]["value"]
-    return passed(f"{total} records, the newest {age:.0f} seconds old", {"age of the newest": age})
+    return passed(
+        f"{total} of the last quarter of an hour, the newest {age:.0f} s old", {"age of the newest": age}
+    )
 
 
 @check(
@@ -322,8 +324,9 @@ def timestamps(context: Context) -> Result:
         if hits:
             source = hits[0]["_source"]
             example = f"{source.get('@timestamp', 'none')} of {_pod(source)} in {hits[0]['_index']}"
-            return failed(f"{found['hits']['total']['value']} records {words}, such as {example}")
-    return passed("none")
+            total = found["hits"]["total"]["value"]
+            return failed(f"{total} {'record' if total == 1 else 'records'} {words}, such as {example}")
+    return passed("none is in the future, older than what is kept, or without @timestamp")
 
 
 def _pod(source: Body) -> str:

@@ -146,7 +146,7 @@ def autoscaler_status(context: Context) -> Result:
     if waiting:
         why = ((waiting[0].get("scaleUp") or {}).get("backoffInfo") or {}).get("errorMessage", "")
         return warned(f"{waiting[0]['name']} could not be made larger, and it waits: {why}".rstrip(": "))
-    return passed(f"Healthy, {max(age.total_seconds(), 0):.0f} seconds ago")
+    return passed(f"Healthy, as of {max(age.total_seconds(), 0):.0f} s ago")
 
 
 @check(

@@ -990,7 +990,7 @@ def besides(whole: Whole, record: dict[str, Any]) -> Iterator[None]:
 
 @case(
     "search.timestamps",
-    "1 records in the future, such as .* of app/web in cali-logs-strange",
+    "1 record in the future, such as .* of app/web in cali-logs-strange",
     "cali up logging",
 )
 def a_record_of_tomorrow(whole: Whole) -> Iterator[Broken]:
@@ -999,13 +999,13 @@ def a_record_of_tomorrow(whole: Whole) -> Iterator[Broken]:
         yield None
 
 
-@case("search.timestamps", "1 records older than what is kept, such as 2019-01-01", "cali up logging")
+@case("search.timestamps", "1 record older than what is kept, such as 2019-01-01", "cali up logging")
 def a_record_of_long_ago(whole: Whole) -> Iterator[Broken]:
     with besides(whole, {"@timestamp": "2019-01-01T00:00:00Z", "log": "a line"}):
         yield None
 
 
-@case("search.timestamps", "1 records without @timestamp", "cali up logging")
+@case("search.timestamps", "1 record without @timestamp", "cali up logging")
 def a_record_without_a_time(whole: Whole) -> Iterator[Broken]:
     with besides(whole, {"log": "a line"}):
         yield None
