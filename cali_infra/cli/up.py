@@ -111,8 +111,10 @@ def up(
         changed = (
             "everything is as it should be" if report.changed else "no changes: everything is up to date"
         )
+        # What was made and does not work is nothing to be glad of.
+        title = changed if checked is None or checked.ok() else ""
         running.conclude(
-            ui, report, changed, "Mend what failed and run `cali up` again: it goes on from there."
+            ui, report, title, "Mend what failed and run `cali up` again: it goes on from there."
         )
         if checked is not None:
             ui.report(checked, whole=False)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cali_infra.core.stages import STAGES, Kind
-from cali_infra.verify.checks import Check, Family, Result, check, failed, passed, skipped, warned
+from cali_infra.verify.checks import Check, Family, Result, check, failed, few, passed, skipped, warned
 from cali_infra.verify.context import Context
 
 if TYPE_CHECKING:
     from cali_infra.adapters.aws import ClusterDescription, ClusterVersion, DomainDescription
-    from cali_infra.adapters.aws_eks import Addon, NodeGroup, PodIdentity
+    from cali_infra.adapters.aws_eks import Addon, Issue, NodeGroup, PodIdentity
 
 # Sources: terraform/eks/addons.tf, terraform/eks/identities.tf and terraform/autoscaler/identity.tf.
 ADDONS = ("aws-ebs-csi-driver", "coredns", "eks-pod-identity-agent", "kube-proxy", "vpc-cni")
@@ -39,6 +39,11 @@ SUPPORT_NOTICE = timedelta(days=60)
 # The newest of the policies that OpenSearch Service offers demand at least TLS 1.2.
 _WEAK_TLS = ("Policy-Min-TLS-1-0-2019-07", "")
 _DRIFT_TIMEOUT = 300.0
+
+
+def command(context: Context, words: str) -> str:
+    """A command of the AWS CLI's, in the platform's region whatever the reader's own is."""
+    return f"aws {words} --region {context.subject.settings.region}"
 
 
 # -- the caller -----------------------------------------------------------------------------------------------
@@ -103,15 +108,13 @@ def cluster_active(context: Context) -> Result:
     found = cluster(context)
     if found is None:
         return failed(f"there is no cluster {name}", "cali up --through eks")
-    if found.status != "ACTIVE":
-        return failed(
-            f"{name} is {found.status}", f"aws eks describe-cluster --name {name} --query cluster.health"
-        )
+    look = command(context, f"eks describe-cluster --name {name} --query 'cluster.[status,health]'")
+    if found.status not in ("ACTIVE", "UPDATING"):
+        return failed(f"{name} is {found.status}", look)
     if found.issues:
-        return failed(
-            f"{name}: {_listed(found.issues)}",
-            f"aws eks describe-cluster --name {name} --query cluster.health",
-        )
+        return failed(f"{name}: {_listed(found.issues)}", look)
+    if found.status == "UPDATING":
+        return warned(f"{name} answers, and AWS is changing it", look)
     return passed(f"{name} is ACTIVE at {found.version}")
 
 
@@ -170,7 +173,9 @@ def node_groups_active(context: Context) -> Result:
     if not groups:
         return failed(f"{name} has no node group")
     for group in groups:
-        remedy = f"aws eks describe-nodegroup --cluster-name {name} --nodegroup-name {group.name}"
+        remedy = command(
+            context, f"eks describe-nodegroup --cluster-name {name} --nodegroup-name {group.name}"
+        )
         if group.issues:
             return failed(f"{group.name} is {group.status}: {_listed(group.issues)}", remedy)
         if group.status != "ACTIVE":
@@ -206,7 +211,9 @@ def addons_active(context: Context) -> Result:
             f"{each.name} is {each.status}" + (f": {_listed(each.issues)}" if each.issues else "")
             for each in ailing
         )
-        return failed(said, f"aws eks describe-addon --cluster-name {name} --addon-name {ailing[0].name}")
+        return failed(
+            said, command(context, f"eks describe-addon --cluster-name {name} --addon-name {ailing[0].name}")
+        )
     return passed(", ".join(f"{each.name} {each.version}" for each in found.values()))
 
 
@@ -271,10 +278,10 @@ def autoscaler_role(context: Context) -> Result:
     groups = aws.scaling_groups([each for group in node_groups(context) for each in group.scaling_groups])
     try:
         if blind := aws.denied(role, _LOOK):
-            return failed(f"it may not {_few(list(blind))}")
+            return failed(f"it may not {few(blind)}")
         for group in groups:
             if stuck := aws.denied(role, _SCALE, group.arn, _tagged(group.tags)):
-                return failed(f"it may not {_few(list(stuck))} on {group.name}")
+                return failed(f"it may not {few(stuck)} on {group.name}")
         for group in groups:
             strange = {f"{_TAG}/enabled": "true", f"{_TAG}/{name}-another": "owned"}
             if set(_SCALE) - set(aws.denied(role, _SCALE, group.arn, _tagged(strange))):
@@ -283,7 +290,7 @@ def autoscaler_role(context: Context) -> Result:
         if error.aws_code.startswith("AccessDenied"):
             return skipped(f"IAM's policy simulator may not be asked: {error.message}")
         raise
-    return passed(f"it may scale {_few([group.name for group in groups])}, and no other cluster's groups")
+    return passed(f"it may scale {few([group.name for group in groups])}, and no other cluster's groups")
 
 
 def _tagged(tags: Mapping[str, str]) -> dict[str, str]:
@@ -314,7 +321,7 @@ def domain_active(context: Context) -> Result:
     found = domain(context)
     if found is None:
         return failed(f"there is no domain {name}", "cali up --through search")
-    look = f"aws opensearch describe-domain-change-progress --domain-name {name}"
+    look = command(context, f"opensearch describe-domain-change-progress --domain-name {name}")
     if found.deleted:
         return failed(f"{name} is being deleted", look)
     if not found.endpoint:
@@ -386,10 +393,10 @@ def _drift(stack: str) -> Check:
         if drift.outside:
             shown = [f"{address} ({', '.join(what) or 'gone'})" for address, what in drift.outside.items()]
             return failed(
-                f"changed outside: {_few(shown)}", f"# shows it first, and puts it back\ncali up {stack}"
+                f"changed outside: {few(shown)}", f"# shows it first, and puts it back\ncali up {stack}"
             )
         would = [f"{change.action.value} {change.address}" for change in drift.planned] or list(drift.moved)
-        return warned(f"`up` would {_few(would)}", f"cali up {stack}")
+        return warned(f"`up` would {few(would)}", f"cali up {stack}")
 
     return Check(
         id=f"drift.{stack}",
@@ -408,14 +415,8 @@ def _drift(stack: str) -> Check:
     )
 
 
-def _listed(issues: object) -> str:
-    assert isinstance(issues, tuple)
+def _listed(issues: Sequence[Issue]) -> str:
     return "; ".join(str(issue) for issue in issues)
-
-
-def _few(items: list[str], most: int = 3) -> str:
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + more
 
 
 CHECKS: tuple[Check, ...] = (

@@ -8,7 +8,7 @@ and `families.py` lists them all.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -77,6 +77,12 @@ def failed(detail: str, remedy: str = "", measurements: Mapping[str, float] | No
 def skipped(detail: str, cause: str = "") -> Result:
     """There is nothing to look at, and this is why."""
     return Result(Status.SKIP, detail, cause=cause)
+
+
+def few(items: Sequence[str], most: int = 3) -> str:
+    """The first ones in words, and how many more there are."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
 
 
 @dataclass(frozen=True)

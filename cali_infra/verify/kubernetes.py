@@ -15,7 +15,7 @@ from cali_infra.core import fluent_bit
 from cali_infra.core.rollout import pod_reasons, reasons, replicas
 from cali_infra.core.stages import Kind, closure
 from cali_infra.core.storage_class import is_default
-from cali_infra.verify.checks import Check, Family, Result, check, failed, passed, warned
+from cali_infra.verify.checks import Check, Family, Result, check, failed, few, passed, warned
 from cali_infra.verify.context import Context
 
 Object = Mapping[str, Any]
@@ -109,7 +109,7 @@ def _ailment(node: Object) -> str:
     family=Family.KUBERNETES,
     needs=("kubernetes.nodes",),
     stage="eks",
-    remedy="aws ec2 describe-availability-zones",
+    remedy=f"kubectl get nodes -L {ZONE}",
 )
 def zones(context: Context) -> Result:
     """The nodes stand in more than one availability zone, so that the outage of one does not take them all."""
@@ -317,8 +317,7 @@ def _planned(context: Context, stage: str) -> str:
         if below.kind is Kind.TERRAFORM:
             context.stack(below.name)
     plan = context.subject.plan(stage, context.facts.cancel)
-    shown = [f"{change.address}: {change.action.value}" for change in plan.changes]
-    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
+    return few([f"{change.address}: {change.action.value}" for change in plan.changes])
 
 
 def _name(obj: Object) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cali_infra.core.index import READER, WRITER, Index, differences
 from cali_infra.verify import aws
-from cali_infra.verify.checks import Check, Family, Result, check, failed, passed, warned
+from cali_infra.verify.checks import Check, Family, Result, Status, check, failed, few, passed, warned
 from cali_infra.verify.context import Context
 
 if TYPE_CHECKING:
@@ -225,8 +225,8 @@ def retention(context: Context) -> Result:
     found = domain.policy(index.policy_name)
     compared = _same(f"policy {index.policy_name}", found[0] if found else None, index.policy())
     free = [name for name, policy in domain.policies_of(index.pattern).items() if policy is None]
-    if compared.status is passed("").status and free:
-        return warned(f"no policy deletes {_few(sorted(free))}", "cali plan index")
+    if compared.status is Status.PASS and free:
+        return warned(f"no policy deletes {few(sorted(free))}", "cali plan index")
     return compared
 
 
@@ -235,7 +235,7 @@ def _same(what: str, found: Body | None, wanted: Body) -> Result:
         return failed(f"there is no {what}")
     different = list(differences(found, wanted))
     if different:
-        return failed(f"{what}: {_few(different)}")
+        return failed(f"{what}: {few(different)}")
     return passed(f"{what} as in the repository")
 
 
@@ -292,7 +292,9 @@ def records(context: Context) -> Result:
     assert newest is not None
     age = max(0.0, (context.now() - newest).total_seconds())
     total = found["hits"]["total"]["value"]
-    return passed(f"{total} records, the newest {age:.0f} seconds old", {"age of the newest": age})
+    return passed(
+        f"{total} of the last quarter of an hour, the newest {age:.0f} s old", {"age of the newest": age}
+    )
 
 
 @check(
@@ -322,8 +324,9 @@ def timestamps(context: Context) -> Result:
         if hits:
             source = hits[0]["_source"]
             example = f"{source.get('@timestamp', 'none')} of {_pod(source)} in {hits[0]['_index']}"
-            return failed(f"{found['hits']['total']['value']} records {words}, such as {example}")
-    return passed("none")
+            total = found["hits"]["total"]["value"]
+            return failed(f"{total} {'record' if total == 1 else 'records'} {words}, such as {example}")
+    return passed("none is in the future, older than what is kept, or without @timestamp")
 
 
 def _pod(source: Body) -> str:
@@ -346,11 +349,6 @@ def _moment(text: Any) -> datetime | None:
 
 def _iso(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}Z"
-
-
-def _few(items: list[str], most: int = 3) -> str:
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + more
 
 
 CHECKS: tuple[Check, ...] = (

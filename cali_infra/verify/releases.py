@@ -146,7 +146,7 @@ def autoscaler_status(context: Context) -> Result:
     if waiting:
         why = ((waiting[0].get("scaleUp") or {}).get("backoffInfo") or {}).get("errorMessage", "")
         return warned(f"{waiting[0]['name']} could not be made larger, and it waits: {why}".rstrip(": "))
-    return passed(f"Healthy, {max(age.total_seconds(), 0):.0f} seconds ago")
+    return passed(f"Healthy, as of {max(age.total_seconds(), 0):.0f} s ago")
 
 
 @check(
@@ -168,7 +168,10 @@ def autoscaler_node_groups(context: Context) -> Result:
     if there - watched:
         return failed(
             f"it does not see {', '.join(sorted(there - watched))}",
-            "aws autoscaling describe-tags --filters Name=key,Values=k8s.io/cluster-autoscaler/enabled",
+            aws.command(
+                context,
+                "autoscaling describe-tags --filters Name=key,Values=k8s.io/cluster-autoscaler/enabled",
+            ),
         )
     if watched - there:
         return failed(

@@ -79,8 +79,8 @@ class Runner:
     """Runs checks over a platform.
 
     `cancel` ends the run: nothing more is begun, what is under way gets its grace, and what is known is reported.
-    `approve` is asked, before anything begins, for each check that has a question. `clock` counts seconds, `now` is
-    the time of day.
+    `approve` is asked once, before anything begins, for each check that has a question. `clock` counts seconds,
+    `now` is the time of day.
     """
 
     subject: Subject
@@ -92,15 +92,7 @@ class Runner:
 
     def run(self, checks: Sequence[Check]) -> Report:
         """Run these checks once, in the order of their needs; every need has to be among them."""
-        began, at = self.clock(), self.now()
-        refused = [check for check in checks if check.question and not self.approve(check)]
-        facts = Facts(self.cancel)
-        try:
-            results = _Round(self, facts, checks, refused).go()
-        finally:
-            facts.close()
-        lines = tuple(Line(check, results[check.id]) for check in checks)
-        return Report(lines, at, self.clock() - began, interrupted=self.cancel.is_set())
+        return self._round(checks, self._refused(checks))
 
     def until_passed(
         self,
@@ -115,8 +107,8 @@ class Runner:
         Each round asks anew, and only for what has not passed yet and what that needs.
         """
         rest = pause or self.cancel.wait
-        began = self.clock()
-        report, length = self.run(checks), FIRST_PAUSE
+        refused, began = self._refused(checks), self.clock()
+        report, length = self._round(checks, refused), FIRST_PAUSE
         while not report.ok(strict) and not report.interrupted:
             left = patience - (self.clock() - began)
             if left <= 0:
@@ -127,9 +119,22 @@ class Runner:
             length = min(2 * length, PAUSE)
             if self.cancel.is_set():
                 return replace(report, interrupted=True, seconds=self.clock() - began)
-            report = report.updated(self.run(_with_needs(checks, waiting)))
+            report = report.updated(self._round(_with_needs(checks, waiting), refused))
             report = replace(report, seconds=self.clock() - began)
         return report
+
+    def _refused(self, checks: Sequence[Check]) -> frozenset[str]:
+        return frozenset(check.id for check in checks if check.question and not self.approve(check))
+
+    def _round(self, checks: Sequence[Check], refused: Collection[str]) -> Report:
+        began, at = self.clock(), self.now()
+        facts = Facts(self.cancel)
+        try:
+            results = _Round(self, facts, checks, refused).go()
+        finally:
+            facts.close()
+        lines = tuple(Line(check, results[check.id]) for check in checks)
+        return Report(lines, at, self.clock() - began, interrupted=self.cancel.is_set())
 
 
 @dataclass
@@ -139,7 +144,7 @@ class _Round:
     runner: Runner
     facts: Facts
     checks: Sequence[Check]
-    refused: Collection[Check]
+    refused: Collection[str]
     results: dict[str, Result] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -149,7 +154,7 @@ class _Round:
         self._done: queue.SimpleQueue[_Turn] = queue.SimpleQueue()
 
     def go(self) -> dict[str, Result]:
-        for check in self.refused:
+        for check in [check for check in self.checks if check.id in self.refused]:
             del self._waiting[check.id]
             self._settle(check, skipped("needs approval, and was not approved"))
         interrupted = False

@@ -119,6 +119,14 @@ class Project:
             aws_secret_access_key=record["secret_access_key"],
         )
 
+    def hire(self) -> None:
+        """Make Jin and Mina known to IAM: of an entry whose principal is not, verify warns."""
+        iam = self.aws("iam")
+        iam.create_user(UserName="jin")
+        trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        iam.create_role(RoleName="mina", Path="/team/", AssumeRolePolicyDocument=document)
+
     def kubectl(self, *arguments: str) -> Any:
         """What plain kubectl prints, as JSON, by the sandbox's own kubeconfig."""
         done = subprocess.run(

@@ -62,6 +62,7 @@ def test_wrong_settings_touch_nothing(project: Project) -> None:
 
 def test_ctrl_c_while_the_cluster_is_made_ends_cleanly(project: Project) -> None:
     assert project.cali("sandbox", "start").code == 0
+    project.hire()
     project.control("delays", {"cluster_create": 12})
     eks = project.aws("eks")
 

@@ -265,6 +265,18 @@ def test_what_asks_a_person_runs_only_after_a_yes() -> None:
 
     assert said(run(costly, behind, approve=yes)) == {"deep.autoscaler": "pass", "deep.more": "pass"}
     assert asked == ["a node costs money"]
+    # And once only, however often it is run again.
+    failing = make("deep.autoscaler", lambda context: failed("not yet"), question="a node costs money")
+    rests = iter(range(3))
+    seconds = [0.0]
+
+    def rest(pause: float) -> None:
+        next(rests)
+        seconds[0] += pause
+
+    runner = Runner(SUBJECT, threading.Event(), approve=yes, clock=lambda: seconds[0])
+    runner.until_passed([failing], 10, pause=rest)
+    assert asked == ["a node costs money"] * 2
 
 
 def test_waiting_asks_again_for_what_has_not_passed_and_what_it_needs() -> None:

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from whole import ACCOUNT, JIN, MINA, NAME, POLICY, REGION, Whole, autoscaler_policy
 
+from cali_infra.adapters.aws import ClusterVersion
 from cali_infra.adapters.kubernetes import ObjectRef
 from cali_infra.core.access import Entry
 from cali_infra.core.index import READER, WRITER
@@ -90,7 +91,13 @@ def no_cluster(whole: Whole) -> Iterator[Broken]:
     yield replace(whole.with_settings(environment="other"), aws=Elsewhere(REGION, whole.environ))
 
 
-@case("eks.cluster-active", "is UPDATING", "aws eks describe-cluster --name cali-default")
+@case("eks.cluster-active", "is FAILED", f"describe-cluster --name cali-default .*--region {REGION}")
+def a_cluster_that_failed(whole: Whole) -> Iterator[Broken]:
+    whole.cloud.controls.ail("cluster", NAME, {"status": "FAILED"})
+    yield None
+
+
+@case("eks.cluster-active", "answers, and AWS is changing it", "aws eks describe-cluster", Status.WARN)
 def a_cluster_that_is_being_changed(whole: Whole) -> Iterator[Broken]:
     whole.cloud.controls.ail("cluster", NAME, {"status": "UPDATING"})
     yield None
@@ -117,6 +124,30 @@ def another_version_in_the_settings(whole: Whole) -> Iterator[Broken]:
 )
 def support_that_ends(whole: Whole) -> Iterator[Broken]:
     yield None
+
+
+@contextmanager
+def offered(whole: Whole, support: str, until: date | None = None) -> Iterator[Broken]:
+    """AWS that offers 1.35 with other support."""
+    known = ClusterVersion("1.35", support, False, None, until)
+
+    class Later(type(whole.aws)):  # type: ignore[misc]
+        def cluster_versions(self) -> tuple[ClusterVersion, ...]:
+            return (known,)
+
+    yield replace(whole.subject, aws=Later(REGION, whole.environ))
+
+
+@case("eks.version", "extended support until 2028-03-27.*costs more", "set eks.version", Status.WARN)
+def support_that_costs_more(whole: Whole) -> Iterator[Broken]:
+    with offered(whole, "EXTENDED_SUPPORT", date(2028, 3, 27)) as subject:
+        yield subject
+
+
+@case("eks.version", "AWS does not support 1.35 any more", "set eks.version")
+def support_that_is_over(whole: Whole) -> Iterator[Broken]:
+    with offered(whole, "UNSUPPORTED") as subject:
+        yield subject
 
 
 @case("eks.node-groups", "DEGRADED: AsgInstanceLaunchFailures: no capacity", "aws eks describe-nodegroup")
@@ -959,7 +990,7 @@ def besides(whole: Whole, record: dict[str, Any]) -> Iterator[None]:
 
 @case(
     "search.timestamps",
-    "1 records in the future, such as .* of app/web in cali-logs-strange",
+    "1 record in the future, such as .* of app/web in cali-logs-strange",
     "cali up logging",
 )
 def a_record_of_tomorrow(whole: Whole) -> Iterator[Broken]:
@@ -968,13 +999,13 @@ def a_record_of_tomorrow(whole: Whole) -> Iterator[Broken]:
         yield None
 
 
-@case("search.timestamps", "1 records older than what is kept, such as 2019-01-01", "cali up logging")
+@case("search.timestamps", "1 record older than what is kept, such as 2019-01-01", "cali up logging")
 def a_record_of_long_ago(whole: Whole) -> Iterator[Broken]:
     with besides(whole, {"@timestamp": "2019-01-01T00:00:00Z", "log": "a line"}):
         yield None
 
 
-@case("search.timestamps", "1 records without @timestamp", "cali up logging")
+@case("search.timestamps", "1 record without @timestamp", "cali up logging")
 def a_record_without_a_time(whole: Whole) -> Iterator[Broken]:
     with besides(whole, {"log": "a line"}):
         yield None
