@@ -524,7 +524,8 @@ def test_a_viewer_is_told_what_he_lacks(platform: Platform) -> None:
 
 def test_what_is_not_there_is_told_before_a_port_is_open(platform: Platform) -> None:
     platform.admin.apply(deployment(annotations={FAIL: "CrashLoopBackOff"}), force=True)
-    eventually(lambda: not platform.pods())
+    # The pod of before is on its way out, and the new one begins as Pending.
+    eventually(lambda: not platform.pods() and "CrashLoopBackOff" in str(platform.cluster.objects("pods")))
     with pytest.raises(KubernetesError) as caught:
         platform.forward()
     assert "has nobody to answer: its pod is not ready" in caught.value.message
