@@ -73,7 +73,8 @@ def _by_kubectl(kubeconfig: Path, *, files: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         # The namespace is in the first file, and kubectl takes them in the order of their names.
         for start in range(0, len(objects), size):
-            items = {"apiVersion": "v1", "kind": "List", "items": objects[start : start + size]}
+            part = objects[start : start + size]
+            items = {"apiVersion": "v1", "kind": "List", "items": part} if size > 1 else part[0]
             (Path(folder) / f"{start:04}.json").write_text(json.dumps(items))
         started = time.perf_counter()
         _kubectl(kubeconfig, "apply", "--server-side", "--filename", folder)
