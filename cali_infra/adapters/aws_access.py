@@ -28,6 +28,11 @@ class PolicyAssociation:
     namespaces: tuple[str, ...]
     associated_at: datetime
 
+    @property
+    def policy(self) -> str:
+        """The policy's name, which is the same in every partition."""
+        return self.policy_arn.rsplit("/", 1)[-1]
+
 
 @dataclass(frozen=True)
 class AccessEntry:

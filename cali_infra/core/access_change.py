@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING
 
-from cali_infra.core import access
+from cali_infra.core import access, principals
 from cali_infra.core.access import Record
 from cali_infra.core.progress import Progress
 from cali_infra.core.stacks import HeldTurn, Import, Scope, TerraformStage
 from cali_infra.errors import GuardedChangeError, PreconditionError, StalePlanError, UsageError
 
 if TYPE_CHECKING:
+    from cali_infra.adapters.aws import Aws
     from cali_infra.adapters.aws_access import AccessEntry, PolicyAssociation
     from cali_infra.adapters.terraform_state import StateSnapshot
     from cali_infra.plans import StagePlan
@@ -184,20 +185,30 @@ def adoptions(
 
 def taken_policy(entry: AccessEntry, wanted: access.Entry) -> str | None:
     """The policy of an entry made by hand that Terraform takes over: the wanted one where it is there."""
-    arns = [association.policy_arn for association in entry.policies]
     name = policy_name(wanted)
-    return next((arn for arn in arns if arn.rsplit("/", 1)[-1] == name), arns[0] if arns else None)
+    fitting = [association for association in entry.policies if association.policy == name]
+    return next((association.policy_arn for association in (*fitting, *entry.policies)), None)
 
 
 def has_policy(associations: Iterable[PolicyAssociation], entry: access.Entry) -> bool:
     """Whether the policy of a principal of the record is among these associations."""
     wanted = policy_name(entry)
-    return any(association.policy_arn.rsplit("/", 1)[-1] == wanted for association in associations)
+    return any(association.policy == wanted for association in associations)
 
 
 def policy_name(entry: access.Entry) -> str:
     """The access policy that a principal of the record gets."""
     return POLICIES[entry.level][1 if entry.namespaces else 0]
+
+
+def principal_of(aws: Aws, arn: str) -> str:
+    """The user's or role's ARN that somebody has named: of a role's session it is the role, its path from IAM.
+
+    Raises UsageError for what cannot have an access entry, RoleUnresolvedError where IAM does not tell the role.
+    """
+    if isinstance(principals.examine(arn), principals.RoleSession):
+        return aws.role_of_session(arn)
+    return principals.parse(arn).arn
 
 
 def _refuse_others(plan: StagePlan, scope: Scope) -> None:

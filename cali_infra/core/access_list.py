@@ -15,7 +15,7 @@ from cali_infra.core import access
 from cali_infra.core.access_change import POLICIES, has_policy, policy_name
 
 if TYPE_CHECKING:
-    from cali_infra.adapters.aws_access import AccessEntry, PolicyAssociation
+    from cali_infra.adapters.aws_access import AccessEntry
     from cali_infra.adapters.aws_iam import PrincipalState
     from cali_infra.core.access import Entry, Record
 
@@ -42,7 +42,8 @@ class Status(Enum):
 class Row:
     """One principal; `source` is state, cluster or secrets, whichever knows it best, `notes` what does not fit.
 
-    `until` and `granted_at` are RFC 3339; `search_user` is its user of the domain, where it has one.
+    `until` and `granted_at` are RFC 3339; `in_cluster` is whether it has an access entry, `search_user` its user of
+    the domain, where it has one.
     """
 
     arn: str
@@ -52,6 +53,7 @@ class Row:
     until: str | None
     status: Status
     source: str
+    in_cluster: bool = False
     granted_by: str = ""
     granted_at: str = ""
     search_user: str = ""
@@ -111,7 +113,7 @@ def _recorded(entry: Entry, found: AccessEntry | None, sources: Sources, now: da
         notes.append("on record, but the cluster has no entry: `cali up access` makes it anew")
     elif not has_policy(found.policies, entry):
         status = Status.MISSING_POLICY
-        has = ", ".join(sorted(map(_name, found.policies))) or "none"
+        has = ", ".join(sorted(one.policy for one in found.policies)) or "none"
         notes.append(f"should have {policy_name(entry)}, has {has}: `cali up access` puts it right")
     if found is not None:
         notes += _strange(entry, found)
@@ -124,6 +126,7 @@ def _recorded(entry: Entry, found: AccessEntry | None, sources: Sources, now: da
         entry.until,
         status,
         "state",
+        found is not None,
         entry.granted_by,
         entry.granted_at,
         sources.search_users.get(entry.arn, ""),
@@ -133,11 +136,11 @@ def _recorded(entry: Entry, found: AccessEntry | None, sources: Sources, now: da
 
 def _strange(entry: Entry, found: AccessEntry) -> Iterable[str]:
     """What the cluster gives beyond the record."""
-    more = sorted(name for name in map(_name, found.policies) if name != policy_name(entry))
+    more = sorted(one.policy for one in found.policies if one.policy != policy_name(entry))
     if more and has_policy(found.policies, entry):
         yield f"also has {', '.join(more)}, which cali did not give"
     for association in found.policies:
-        if _name(association) == policy_name(entry) and set(association.namespaces) != set(entry.namespaces):
+        if association.policy == policy_name(entry) and set(association.namespaces) != set(entry.namespaces):
             yield f"in the cluster its scope is {', '.join(association.namespaces) or 'the whole cluster'}"
     if found.groups:
         yield f"also in the Kubernetes groups {', '.join(found.groups)}"
@@ -157,7 +160,7 @@ def _reborn(found: AccessEntry, sources: Sources) -> Iterable[str]:
 
 def _unmanaged(found: AccessEntry, sources: Sources) -> Row:
     arn = found.principal_arn
-    levels = [_LEVELS.get(_name(association), "") for association in found.policies]
+    levels = [_LEVELS.get(association.policy, "") for association in found.policies]
     notes = [*_reborn(found, sources)]
     if arn == sources.creator:
         notes.insert(0, "created the cluster: its own entry is not managed")
@@ -176,6 +179,7 @@ def _unmanaged(found: AccessEntry, sources: Sources) -> Row:
         None,
         Status.UNMANAGED,
         "cluster",
+        in_cluster=True,
         search_user=sources.search_users.get(arn, ""),
         notes=tuple(notes),
     )
@@ -199,7 +203,3 @@ def _pending(entry: Entry, sources: Sources, now: datetime) -> Row:
         search_user=sources.search_users.get(entry.arn, ""),
         notes=(note,),
     )
-
-
-def _name(association: PolicyAssociation) -> str:
-    return association.policy_arn.rsplit("/", 1)[-1]

@@ -14,9 +14,15 @@ from datetime import datetime, timedelta
 from threading import Event
 from typing import TYPE_CHECKING
 
-from cali_infra.core import access, principals
+from cali_infra.core import access
 from cali_infra.core.access import Entry, Record
-from cali_infra.core.access_change import AccessStack, has_policy, policy_name, taken_policy
+from cali_infra.core.access_change import (
+    AccessStack,
+    has_policy,
+    policy_name,
+    principal_of,
+    taken_policy,
+)
 from cali_infra.core.grant_requests import Request
 from cali_infra.core.progress import Progress
 from cali_infra.errors import UsageError
@@ -90,7 +96,7 @@ class Grants:
         Raises UsageError for principals that cannot have an entry or that IAM does not know, with all of them.
         """
         _refuse_the_past(requests, self._now)
-        requests = [replace(request, arn=self._principal(request.arn)) for request in requests]
+        requests = [replace(request, arn=principal_of(self._aws, request.arn)) for request in requests]
         _refuse_twice(requests)
         _refuse_other_partitions(requests, self._caller)
         arns = [request.arn for request in requests]
@@ -128,11 +134,6 @@ class Grants:
                 self._aws.disassociate_access_policy(self._cluster, grant.entry.arn, policy)
         return changed.record
 
-    def _principal(self, arn: str) -> str:
-        if isinstance(principals.examine(arn), principals.RoleSession):
-            return self._aws.role_of_session(arn)
-        return principals.parse(arn).arn
-
     def _grant(
         self,
         request: Request,
@@ -155,7 +156,7 @@ class Grants:
                 association.policy_arn
                 for association in found.policies
                 # What Terraform has or takes over is Terraform's to change.
-                if association.policy_arn.rsplit("/", 1)[-1] != kept
+                if association.policy != kept
                 and not (not managed and association.policy_arn == taken)
                 and not (managed and stated and has_policy((association,), stated))
             )

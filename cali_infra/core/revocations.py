@@ -11,9 +11,9 @@ from datetime import datetime
 from threading import Event
 from typing import TYPE_CHECKING
 
-from cali_infra.core import access, principals
+from cali_infra.core import access
 from cali_infra.core.access import Entry, Record
-from cali_infra.core.access_change import AccessStack
+from cali_infra.core.access_change import POLICIES, AccessStack, principal_of
 from cali_infra.core.progress import Progress
 from cali_infra.errors import RefusedError, UsageError
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from cali_infra.adapters.aws import Aws
     from cali_infra.adapters.aws_access import AccessEntry
 
-ADMIN_POLICY = "AmazonEKSClusterAdminPolicy"
+# Of the whole cluster.
+_ADMIN_POLICY = POLICIES["admin"][0]
 # What a revocation does not reach, for a person.
 OUTLIVES = (
     "a token that was handed out before is refused as soon as EKS has forgotten the entry, within a minute or so; "
@@ -82,7 +83,7 @@ class Revocations:
         Raises UsageError for who has no access here, and RefusedError, unless `force`, for the caller itself and
         for the last admin. The creator's own entry is not managed and always refused.
         """
-        wanted = list(dict.fromkeys(self._principal(arn) for arn in arns))
+        wanted = list(dict.fromkeys(principal_of(self._aws, arn) for arn in arns))
         self._stack.open(cancel)
         creator = self._creator()
         if creator in wanted:
@@ -147,11 +148,6 @@ class Revocations:
     def _expired(self, record: Record) -> Record:
         return access.expire(record, self._now)
 
-    def _principal(self, arn: str) -> str:
-        if isinstance(principals.examine(arn), principals.RoleSession):
-            return self._aws.role_of_session(arn)
-        return principals.parse(arn).arn
-
     def _refuse_mistakes(self, arns: Collection[str], everybody: Iterable[AccessEntry]) -> None:
         again = "if that is what you want, say so twice: --force --yes"
         if (own := self._own()) in arns:
@@ -166,6 +162,6 @@ class Revocations:
 
 def _administers(entry: AccessEntry) -> bool:
     return any(
-        association.policy_arn.rsplit("/", 1)[-1] == ADMIN_POLICY and association.scope == "cluster"
+        association.policy == _ADMIN_POLICY and association.scope == "cluster"
         for association in entry.policies
     )

@@ -99,7 +99,7 @@ def strangers(context: Context) -> Result:
 def expired(context: Context) -> Result:
     """Whose time is over has no access entry any more. AWS takes it away by itself, by a schedule."""
     over = [row for row in rows(context) if row.status is Standing.EXPIRED and row.source == "state"]
-    left = [row for row in over if any("still in the cluster" in note for note in row.notes)]
+    left = [row for row in over if row.in_cluster]
     if left:
         return failed("; ".join(f"{row.name} ({row.arn}) had access until {row.until}" for row in left))
     return passed(f"{len(over)} are over, and gone" if over else "none is over")
