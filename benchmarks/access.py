@@ -7,14 +7,14 @@ back what it did; the plain way does none of that.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.rehearsal import cali, surroundings
 
 SIZES = (10, 100, 500)
 ROUNDS = 3
@@ -27,9 +27,9 @@ def run() -> None:
     """Bring a cluster up in a sandbox of its own, measure with a growing record, and take the sandbox away."""
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder)
-        _cali(project, "init", "--yes")
+        cali(project, "init", "--yes")
         try:
-            _cali(project, "--sandbox", "up", "--through", "access", "--yes")
+            cali(project, "--sandbox", "up", "--through", "access", "--yes")
             number = 0
             for size in SIZES:
                 _fill(project, number, size)
@@ -42,7 +42,7 @@ def run() -> None:
                     number += 2
                 _tell(size, pairs)
         finally:
-            _cali(project, "--sandbox", "sandbox", "stop")
+            cali(project, "--sandbox", "sandbox", "stop")
 
 
 def _tell(size: int, pairs: list[tuple[float, float]]) -> None:
@@ -60,13 +60,13 @@ def _fill(project: Path, present: int, size: int) -> None:
     for start in range(present, size, _AT_ONCE):
         arns = [_user(project, number) for number in range(start, min(start + _AT_ONCE, size))]
         team.write_text("arn,level\n" + "".join(f"{arn},view\n" for arn in arns))
-        _cali(project, "--sandbox", "grant-access", "--from", str(team), "--yes")
+        cali(project, "--sandbox", "grant-access", "--from", str(team), "--yes")
 
 
 def _grant(project: Path, number: int) -> float:
     arn = _user(project, number)
     started = time.perf_counter()
-    _cali(project, "--sandbox", "grant-access", arn, "--level", "view", "--yes")
+    cali(project, "--sandbox", "grant-access", arn, "--level", "view", "--yes")
     return time.perf_counter() - started
 
 
@@ -77,7 +77,7 @@ def _plain(project: Path, number: int) -> float:
     variables = json.loads(path.read_text())
     variables["principals"][arn] = {**next(iter(variables["principals"].values())), "name": arn}
     path.write_text(json.dumps(variables))
-    environ = _surroundings(project)
+    environ = surroundings(project)
     started = time.perf_counter()
     for words in (["plan", "-input=false", "-out=plan"], ["apply", "-input=false", "plan"]):
         subprocess.run(
@@ -99,7 +99,7 @@ def _user(project: Path, number: int) -> str:
 def _iam(project: Path) -> Any:
     import boto3
 
-    environ = _surroundings(project)
+    environ = surroundings(project)
     return boto3.client(
         "iam",
         region_name=environ["AWS_REGION"],
@@ -107,16 +107,3 @@ def _iam(project: Path) -> Any:
         aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"],
     )
-
-
-def _cali(project: Path, *arguments: str) -> None:
-    command = [sys.executable, "-m", "cali_infra", "--project", str(project), "--quiet", *arguments]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
-def _surroundings(project: Path) -> dict[str, str]:
-    """The environment in which plain Terraform reaches the project's sandbox."""
-    from cali_infra.sandbox.record import FOLDER, RECORD, SandboxAddress
-
-    address = SandboxAddress.from_json((project / FOLDER / RECORD).read_text())
-    return address.surroundings(os.environ)

@@ -6,7 +6,6 @@ processes are its children and counted by nobody here.
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -14,36 +13,39 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.rehearsal import cali, surroundings
+from cali_infra.core.stages import STAGES, Kind
+
 ROUNDS = 3
 GOAL_TIME = 0.6
 GOAL_MIB = 150
-STACKS = ("network", "eks", "search", "access", "autoscaler")
+STACKS = tuple(stage.name for stage in STAGES if stage.kind is Kind.TERRAFORM)
 
 
 def run() -> None:
     """Bring an environment up in a sandbox of its own, measure, and take the sandbox away."""
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder)
-        _cali(project, "init", "--yes")
+        cali(project, "init", "--yes")
         try:
             started = time.perf_counter()
-            _cali(project, "--sandbox", "up", "--yes")
+            cali(project, "--sandbox", "up", "--yes")
             print(f"up: the first one took {time.perf_counter() - started:.0f} s")
             _compare(project)
             started = time.perf_counter()
-            _cali(project, "--sandbox", "down", "--yes")
+            cali(project, "--sandbox", "down", "--yes")
             print(f"down: {time.perf_counter() - started:.0f} s")
         finally:
-            _cali(project, "--sandbox", "sandbox", "stop")
+            cali(project, "--sandbox", "sandbox", "stop")
 
 
 def _compare(project: Path) -> None:
-    environ = _surroundings(project)
+    environ = surroundings(project)
     pairs = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
         # Plain Terraform proves nothing afterwards.
-        _cali(project, "--sandbox", "up", "--yes", "--no-verify")
+        cali(project, "--sandbox", "up", "--yes", "--no-verify")
         between = time.perf_counter()
         for stack in STACKS:
             _plain(project / ".cali/sandbox-default/terraform" / stack, environ)
@@ -55,19 +57,6 @@ def _compare(project: Path) -> None:
         f"ratio {ratio:.2f} (goal at most {GOAL_TIME}; median of {ROUNDS} pairs)"
     )
     print(f"memory: peak of cali itself {_peak(project):.0f} MiB in that up (goal under {GOAL_MIB})")
-
-
-def _cali(project: Path, *arguments: str) -> None:
-    command = [sys.executable, "-m", "cali_infra", "--project", str(project), "--quiet", *arguments]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
-def _surroundings(project: Path) -> dict[str, str]:
-    """The environment in which plain Terraform reaches the project's sandbox."""
-    from cali_infra.sandbox.record import FOLDER, RECORD, SandboxAddress
-
-    address = SandboxAddress.from_json((project / FOLDER / RECORD).read_text())
-    return address.surroundings(os.environ)
 
 
 def _plain(folder: Path, environ: dict[str, str]) -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from benchmarks.rehearsal import cali
+
 ROUNDS = 3
 GOAL = 1.0
 
@@ -24,13 +26,13 @@ def run() -> None:
     """Bring an environment up in a sandbox of its own, measure, and take the sandbox away."""
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder)
-        _cali(project, "init", "--yes")
+        cali(project, "init", "--yes")
         try:
-            _cali(project, "--sandbox", "up", "--yes")
+            cali(project, "--sandbox", "up", "--yes")
             for part in ("quick", "whole"):
                 _compare(project, part)
         finally:
-            _cali(project, "--sandbox", "sandbox", "stop")
+            cali(project, "--sandbox", "sandbox", "stop")
 
 
 def _compare(project: Path, part: str) -> None:
@@ -46,11 +48,6 @@ def _compare(project: Path, part: str) -> None:
         f"{together['slowest']:.1f} s, so {more:.1f} s more (goal at most {GOAL:.0f}); one after the other "
         f"{row['wall']:.1f} s, {row['wall'] / together['wall']:.1f} times as long"
     )
-
-
-def _cali(project: Path, *arguments: str) -> None:
-    command = [sys.executable, "-m", "cali_infra", "--project", str(project), "--quiet", *arguments]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def _measured(project: Path, part: str, how: str) -> dict[str, Any]:
