@@ -6,7 +6,7 @@ those modules. Source: the table "Stages" of the design.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from graphlib import TopologicalSorter
@@ -75,14 +75,20 @@ def named(names: Sequence[str]) -> tuple[Stage, ...]:
 
 def closure(name: str) -> tuple[Stage, ...]:
     """A stage and everything that it needs, directly or not, in the graph's order."""
-    wanted: set[str] = set()
-    waiting = [named([name])[0].name]
-    while waiting:
-        stage = waiting.pop()
-        if stage not in wanted:
-            wanted.add(stage)
-            waiting.extend(BY_NAME[stage].needs)
+    wanted = with_needs([named([name])[0].name], lambda stage: BY_NAME[stage].needs)
     return tuple(stage for stage in STAGES if stage.name in wanted)
+
+
+def with_needs(names: Iterable[str], needs: Callable[[str], Iterable[str]]) -> frozenset[str]:
+    """These names and all that they need, directly or not; `needs` tells what one of them needs."""
+    wanted: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted:
+            wanted.add(name)
+            waiting.extend(needs(name))
+    return frozenset(wanted)
 
 
 def forward(stages: Iterable[Stage]) -> TopologicalSorter[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from cali_infra.core import stages
 from cali_infra.errors import UsageError
 from cali_infra.verify.checks import Check
 
@@ -39,13 +40,7 @@ def quick(checks: Sequence[Check], stages: Collection[str]) -> tuple[Check, ...]
 def with_needs(checks: Sequence[Check], chosen: Iterable[Check]) -> tuple[Check, ...]:
     """These checks and all that they need, directly or not, in the order of `checks`."""
     by_id = {check.id: check for check in checks}
-    wanted: set[str] = set()
-    waiting = [check.id for check in chosen]
-    while waiting:
-        name = waiting.pop()
-        if name not in wanted:
-            wanted.add(name)
-            waiting.extend(by_id[name].needs)
+    wanted = stages.with_needs([check.id for check in chosen], lambda name: by_id[name].needs)
     return tuple(check for check in checks if check.id in wanted)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -95,8 +94,9 @@ class Team:
             kubernetes.close()
 
 
-@pytest.fixture(scope="module")
-def team(project: Project) -> Iterator[Team]:
+def two_laptops(project: Project) -> Team:
+    """A cluster whose record is empty, and a second folder of the same project, on one state in S3."""
+
     def nobody(secrets: dict[str, Any]) -> None:
         secrets["principals"] = []
 
@@ -109,7 +109,12 @@ def team(project: Project) -> Iterator[Team]:
     other.folder.mkdir()
     for name in ("cali.yaml", "secrets.yaml"):
         shutil.copy2(project.folder / name, other.folder / name)
-    yield Team(project, other)
+    return Team(project, other)
+
+
+@pytest.fixture(scope="module")
+def team(project: Project) -> Team:
+    return two_laptops(project)
 
 
 def test_a_grant_lets_the_principals_own_keys_in(team: Team) -> None:

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import random
-import shutil
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from .conftest import Project
-from .test_access import BUCKET, Team, user
+from .test_access import Team, two_laptops, user
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.faults]
 
 
 @pytest.fixture(scope="module")
-def team(project: Project) -> Iterator[Team]:
-    def nobody(secrets: dict[str, Any]) -> None:
-        secrets["principals"] = []
-
-    project.settings(state={"backend": "s3", "bucket": BUCKET})
-    project.secrets(nobody)
-    assert project.cali("state", "bootstrap").code == 0
-    ran = project.cali("up", "--through", "access", "--yes")
-    assert ran.code == 0, ran.err
-    other = replace(project, folder=project.folder.parent / "laptop", ran=[])
-    other.folder.mkdir()
-    for name in ("cali.yaml", "secrets.yaml"):
-        shutil.copy2(project.folder / name, other.folder / name)
-    yield Team(project, other)
+def team(project: Project) -> Team:
+    return two_laptops(project)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
