@@ -94,12 +94,13 @@ def gather(run: AccessRun, *, only: Collection[str] = (), record: Record | None 
     from cali_infra.core.access_list import Sources, rows
 
     platform = run.platform
-    cluster = platform.aws.access_entries(platform.settings.cluster_name) or ()
-    entries = [entry for entry in cluster if entry.kind == "STANDARD"]
-    asked = [entry.principal_arn for entry in entries if not only or entry.principal_arn in only]
+    cluster = (
+        run.stack.entries(only) if only else platform.aws.access_entries(platform.settings.cluster_name) or ()
+    )
+    asked = [entry.principal_arn for entry in cluster if entry.kind == "STANDARD"]
     sources = Sources(
         record=record if record is not None else run.stack.record(),
-        cluster=entries,
+        cluster=cluster,
         local=platform.inputs.principals(),
         creator=run.creator(),
         born=platform.aws.principals(asked, account=platform.identity.account),
@@ -109,9 +110,9 @@ def gather(run: AccessRun, *, only: Collection[str] = (), record: Record | None 
     return tuple(row for row in found if not only or row.arn in only)
 
 
-def forget_search_users(run: AccessRun, arns: Collection[str]) -> tuple[str, ...]:
+def forget_search_users(platform: Platform, arns: Collection[str]) -> tuple[str, ...]:
     """Delete the users of the domain that belong to these principals; returns their names."""
-    users = run.platform.search_users() if arns else None
+    users = platform.search_users() if arns else None
     return users.revoke(arns) if users else ()
 
 

@@ -110,7 +110,7 @@ def grant_access(
             platform.aws,
             platform.settings.cluster_name,
             caller=run.own(),
-            call=platform.whoami,
+            call=platform.whoami(),
             cancel=run.cancel,
         )
         found = access.gather(run, only=intent.arns, record=record)

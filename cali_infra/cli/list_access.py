@@ -27,7 +27,7 @@ def list_access(ctx: typer.Context) -> None:
                     run.watch,
                     run.cancel,
                 )
-                access.forget_search_users(run, [one.arn for one in over])
+                access.forget_search_users(run.platform, [one.arn for one in over])
                 ui.info(f"over, and taken off the record: {', '.join(one.name for one in over)}")
             except CaliError as error:
                 ui.warn(f"whose time is over could not be taken off the record: {error.message}")

@@ -60,7 +60,7 @@ def revoke_access(
                 revocations.expire(over, run.watch, run.cancel)
             else:
                 revocations.apply(intent, run.watch, run.cancel)
-            for user in access.forget_search_users(run, [row.arn for row in before]):
+            for user in access.forget_search_users(platform, [row.arn for row in before]):
                 ui.info(f"OpenSearch user {user}: deleted")
     if options.json_output:
         ui.json({"ok": True, "entries": access.document(before)})

@@ -37,7 +37,7 @@ def up(
     ] = False,
 ) -> None:
     """Plan, ask, and apply what has changed; a second run goes on where the first one stopped."""
-    from cali_infra.cli import running
+    from cali_infra.cli import access, running
     from cali_infra.cli import verify as checks
     from cali_infra.cli.mending import mend_releases
     from cali_infra.core.deploy import Deployment, Question, selection
@@ -69,14 +69,12 @@ def up(
         for warning in warnings:
             ui.warn(warning)
 
-    def forget_search_users(platform: Platform) -> None:
+    def forget_search_users() -> None:
         """Whose access is over or was taken away keeps no user of the domain."""
         if not any(stage.name == "access" for stage in chosen):
             return
         try:
-            gone = platform.inputs.record().revoked
-            users = platform.search_users() if gone else None
-            for name in users.revoke(gone) if users else ():
+            for name in access.forget_search_users(platform, platform.inputs.record().revoked):
                 ui.info(f"OpenSearch user {name}: deleted, its principal has no access any more")
         except CaliError as error:
             ui.warn(f"users of the domain whose access is over may still be there: {error.message}")
@@ -107,7 +105,7 @@ def up(
             document = checked.document() if checked else None
             ui.json(run_document(report, platform.settings.environment, verify=document))
         warn_of_access(platform)
-        forget_search_users(platform)
+        forget_search_users()
         changed = (
             "everything is as it should be" if report.changed else "no changes: everything is up to date"
         )

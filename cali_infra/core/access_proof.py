@@ -55,7 +55,7 @@ def prove(
                 remedy="somebody may have taken it away in the meantime: look with `cali list-access`",
             )
         try:
-            door = aws if entry.arn == caller else aws.assume_role(entry.arn, "cali-proof")
+            door = aws if entry.arn == caller else _as_role(aws, entry.arn)
         except AwsError as error:
             return Proof(entry.arn, None, f"not tried as {entry.name}: {error.message}")
         if door is None:
@@ -66,6 +66,11 @@ def prove(
 
     with ThreadPoolExecutor(max(1, min(8, len(entries))), thread_name_prefix="proof") as pool:
         return tuple(pool.map(one, entries))
+
+
+def _as_role(aws: Aws, arn: str) -> Aws | None:
+    """This door as the role; None for a user, whom nobody can assume, and for a role that the caller may not."""
+    return aws.assume_role(arn, "cali-proof") if ":role/" in arn else None
 
 
 def _called(

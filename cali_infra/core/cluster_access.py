@@ -92,17 +92,26 @@ def connect(target: Target, settings: Settings, aws: Aws, **timing: Any) -> Kube
 
 def prove(aws: Aws, cluster: ClusterDescription) -> Proof:
     """Ask the cluster once who the caller is; takes seconds at most and raises nothing that is cali's."""
-    from cali_infra.adapters.kubernetes import Kubernetes
-
-    kubernetes = Kubernetes(access_to(aws, cluster), patience=0.0, timeout=_QUICK)
     try:
-        return Proof(kubernetes.whoami())
+        return Proof(whoami(aws, cluster, patience=0.0, timeout=_QUICK))
     except UnauthorizedError as error:
         return Proof(None, f"the cluster does not know you{_by_arn(aws)}", error.remedy)
     except UnreachableError as error:
         return Proof(None, error.message, way_in(cluster))
     except CaliError as error:
         return Proof(None, error.message, error.remedy)
+
+
+def whoami(aws: Aws, cluster: ClusterDescription, **timing: Any) -> str:
+    """The name under which the cluster knows the caller with these keys; `timing` as of Kubernetes.
+
+    Raises KubernetesError.
+    """
+    from cali_infra.adapters.kubernetes import Kubernetes
+
+    kubernetes = Kubernetes(access_to(aws, cluster), **timing)
+    try:
+        return kubernetes.whoami()
     finally:
         kubernetes.close()
 

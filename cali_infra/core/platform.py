@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from secrets import token_bytes
 from threading import Event, Lock
@@ -131,17 +131,13 @@ class Platform:
         )
         return SearchUsers(domain, self.workspace.handover)
 
-    def whoami(self, door: Aws) -> str:
-        """Whom the cluster takes the caller with these keys for. Raises KubernetesError."""
-        from cali_infra.adapters.kubernetes import Kubernetes
+    def whoami(self) -> Callable[[Aws], str]:
+        """A call that tells whom the cluster takes the caller with a door's keys for, and may be made again and
+        again: the cluster is looked up once. It raises CaliError."""
         from cali_infra.core import cluster_access
 
-        cluster = cluster_access.find(self.aws, self.settings.cluster_name)
-        kubernetes = Kubernetes(cluster_access.access_to(door, cluster), patience=_QUICK)
-        try:
-            return kubernetes.whoami()
-        finally:
-            kubernetes.close()
+        cluster = cache(lambda: cluster_access.find(self.aws, self.settings.cluster_name))
+        return lambda door: cluster_access.whoami(door, cluster(), patience=_QUICK)
 
     def stack(self, name: str) -> TerraformStage:
         """The driver of a Terraform stage."""
