@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
-from cali_infra.adapters.kubernetes_errors import error_from
-from cali_infra.errors import InvalidObjectError, KubernetesError, UnreachableError
+from cali_infra.adapters.kubernetes_errors import error_from, unreachable
+from cali_infra.errors import InvalidObjectError, KubernetesError
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -68,6 +69,18 @@ class ClusterAccess:
     verify: bool = True
     server_name: str | None = None
     proxy: str | None = None
+
+
+def tls_context(access: ClusterAccess) -> ssl.SSLContext:
+    """How a connection of one's own, a WebSocket say, trusts the cluster and names the caller."""
+    context = ssl.create_default_context(cadata=access.ca_pem.decode() if access.ca_pem else None)
+    # The authority that EKS makes lacks what the strict check of Python 3.13 wants; other clients do not ask.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not access.verify:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if access.certificate:
+        context.load_cert_chain(access.certificate, access.key)
+    return context
 
 
 @dataclass(frozen=True)
@@ -441,18 +454,10 @@ class Kubernetes:
             )
             return _Answer(answer.status, answer.headers, answer.read())
         except (ApiException, HTTPError, OSError) as error:
-            unreachable = self._unreachable(error, call)
+            lost = unreachable(self.host, _words(error), call.what)
             if "CERTIFICATE" in str(error).upper():
-                raise unreachable from error
-            raise _TryAgainError(unreachable, self._patience) from error
-
-    def _unreachable(self, error: Exception, call: _Call) -> UnreachableError:
-        return UnreachableError(
-            f"the Kubernetes API at {self.host} cannot be reached: {_words(error)}",
-            object_ref=call.what,
-            remedy="check that your address is in allowed_cidrs and that the cluster is ACTIVE: "
-            "aws eks describe-cluster",
-        )
+                raise lost from error
+            raise _TryAgainError(lost, self._patience) from error
 
     def _connection(self) -> ApiClient:
         with self._lock:

@@ -17,6 +17,7 @@ from cali_infra.errors import (
     InvalidObjectError,
     KubernetesError,
     UnauthorizedError,
+    UnreachableError,
 )
 
 # What the API server says, with a 500, of an apply that does not fit the kind's schema: a field that is not there,
@@ -76,6 +77,16 @@ def error_from(status: int, data: bytes, what: str) -> KubernetesError:
     if status == 404 and (said.get("details") or {}).get("kind") == "namespaces":
         remedy = "create the namespace first, or put it into the kustomization"
     return KubernetesError(text, object_ref=what, status=status, remedy=remedy)
+
+
+def unreachable(host: str, words: str, what: str) -> UnreachableError:
+    """The error where the API at `host` gives no answer to what concerns `what`; `words` are the network's."""
+    return UnreachableError(
+        f"the Kubernetes API at {host} cannot be reached: {words}",
+        object_ref=what,
+        remedy="check that your address is in allowed_cidrs and that the cluster is ACTIVE: "
+        "aws eks describe-cluster",
+    )
 
 
 def conflict(what: str, owners: Mapping[str, str], *, status: int | None) -> ConflictError:

@@ -10,14 +10,14 @@ it is asked to be verbose. Source: Kubernetes, `staging/src/k8s.io/client-go/too
 from __future__ import annotations
 
 import json
-import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from cali_infra.adapters.kubernetes_errors import error_from
+from cali_infra.adapters.kubernetes import tls_context
+from cali_infra.adapters.kubernetes_errors import error_from, unreachable
 from cali_infra.errors import KubernetesError, PodCommandError, UnauthorizedError, UnreachableError
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ def _open(
     import websocket
 
     access = kubernetes.access
+    named = {"server_hostname": access.server_name} if access.server_name else {}
     query = [("command", word) for word in command]
     query += [("container", container.name), ("stdin", "true"), ("stdout", "true"), ("stderr", "true")]
     path = f"/api/v1/namespaces/{quote(container.namespace)}/pods/{quote(container.pod)}/exec"
@@ -136,29 +137,13 @@ def _open(
             timeout=CONNECT,
             subprotocols=[_PROTOCOL],
             header=["User-Agent: cali", *([f"Authorization: Bearer {bearer}"] if bearer else [])],
-            sslopt=_tls(access),
+            sslopt={"context": tls_context(access), **named},
             **_proxy(access),
         )
     except websocket.WebSocketBadStatusException as error:
         raise error_from(error.status_code, error.resp_body or b"", str(container)) from None
     except (websocket.WebSocketException, OSError) as error:
-        raise UnreachableError(
-            f"the Kubernetes API at {kubernetes.host} cannot be reached: {error}",
-            object_ref=str(container),
-            remedy="check that your address is in allowed_cidrs and that the cluster is ACTIVE: "
-            "aws eks describe-cluster",
-        ) from error
-
-
-def _tls(access: ClusterAccess) -> dict[str, Any]:
-    context = ssl.create_default_context(cadata=access.ca_pem.decode() if access.ca_pem else None)
-    # The authority that EKS makes lacks what the strict check of Python 3.13 wants; other clients do not ask.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if not access.verify:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    if access.certificate:
-        context.load_cert_chain(access.certificate, access.key)
-    return {"context": context} | ({"server_hostname": access.server_name} if access.server_name else {})
+        raise unreachable(kubernetes.host, str(error), str(container)) from error
 
 
 def _proxy(access: ClusterAccess) -> dict[str, Any]:

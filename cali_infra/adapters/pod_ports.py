@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -21,8 +20,8 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 from weakref import WeakSet
 
-from cali_infra.adapters.kubernetes import TIMEOUT, is_loopback
-from cali_infra.adapters.kubernetes_errors import error_from
+from cali_infra.adapters.kubernetes import TIMEOUT, is_loopback, tls_context
+from cali_infra.adapters.kubernetes_errors import error_from, unreachable
 from cali_infra.errors import (
     ForbiddenError,
     KubernetesError,
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     import aiohttp
     from aiohttp.connector import AddrInfoType
 
-    from cali_infra.adapters.kubernetes import ClusterAccess, Kubernetes
+    from cali_infra.adapters.kubernetes import Kubernetes
 
 T = TypeVar("T")
 _PROTOCOL = "v4.channel.k8s.io"
@@ -149,7 +148,7 @@ class PodPorts:
         self._ping, self._lost = ping, lost
         self._session: aiohttp.ClientSession | None = None
         self._sockets: WeakSet[socket.socket] = WeakSet()
-        self._context = _tls(kubernetes.access)
+        self._context = tls_context(kubernetes.access)
 
     async def connect(self, namespace: str, pod: str, port: int) -> PodConnection:
         """Open a connection to a port of a pod. A 401 is answered by one new bearer.
@@ -223,12 +222,7 @@ class PodPorts:
         except _RefusedError as refused:
             raise _refusal(refused.status, refused.body, what) from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise UnreachableError(
-                f"the Kubernetes API at {host} cannot be reached: {str(error) or 'no answer in time'}",
-                object_ref=what,
-                remedy="check that your address is in allowed_cidrs and that the cluster is ACTIVE: "
-                "aws eks describe-cluster",
-            ) from error
+            raise unreachable(host, str(error) or "no answer in time", what) from error
 
 
 async def in_thread(call: Callable[[], T]) -> T:
@@ -274,12 +268,3 @@ def _refusal(status: int, data: bytes, what: str) -> KubernetesError:
             "admin (cali grant-access ARN --level edit)"
         )
     return error
-
-
-def _tls(access: ClusterAccess) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=access.ca_pem.decode() if access.ca_pem else None)
-    if not access.verify:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    if access.certificate:
-        context.load_cert_chain(access.certificate, access.key)
-    return context
