@@ -38,7 +38,7 @@ REQUIRED = (
 OURS = {
     "the cluster does not know you": "the cluster does not know you",
     "there is no cluster cali-default in ap-northeast-2": "there is no cluster {name} in {aws.region}",
-    "cannot be reached": "the Kubernetes API at {self.host} cannot be reached",
+    "cannot be reached": "the Kubernetes API at {host} cannot be reached",
     "there is no cali.yaml in": "there is no {FILE} in {project_dir}",
     "has another context cali-default": "has another context {context.name}",
 }

@@ -445,7 +445,7 @@ OURS = {
     "was applied elsewhere": "{self.path} was applied elsewhere",
     "is not covered, cali could reach neither cluster nor domain": "your address {address} is not covered, cali "
     "could reach neither cluster nor domain",
-    "cannot be reached": "the Kubernetes API at {self.host} cannot be reached",
+    "cannot be reached": "the Kubernetes API at {host} cannot be reached",
     "is working in": "{front.who} is working in {self.path}",
     "the state is locked by": "the state is locked by {holder}",
     "the state has moved on": "the state has moved on since this plan was made",
