@@ -237,7 +237,7 @@ class RunView:
         self._append_counts(line, text)
         if line.result and line.result.error:
             room = width - text.cell_len - 2
-            first = line.result.error.strip().splitlines()[0]
+            first = next(iter(line.result.error.strip().splitlines()), "")
             if room > 12:
                 text.append("  " + clip(first, room, self.icons.ellipsis), "red" if _failed(line) else "dim")
         text.rstrip()

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import IO, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -530,6 +530,8 @@ class TestTree:
         assert [line.split()[-3] for line in lines[2:4]] == ["r4", "r3"]
         assert lines[4].endswith("and 3 more")
 
+    # A stage that fails without a word is still a line.
+    @example(width=40, address="a", error=" ", icons=ASCII)
     @given(
         width=st.integers(40, 120),
         address=st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=200),

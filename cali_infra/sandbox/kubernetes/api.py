@@ -44,6 +44,7 @@ from cali_infra.sandbox.kubernetes.errors import (
     not_modelled,
     unauthorized,
 )
+from cali_infra.sandbox.kubernetes.logs import Logs
 from cali_infra.sandbox.kubernetes.registry import Clock, Options, Registry
 from cali_infra.sandbox.kubernetes.requests import Target
 from cali_infra.sandbox.kubernetes.selectors import Predicate, field_selector, label_selector
@@ -113,7 +114,7 @@ class ApiServer:
         self.name = name
         self.version = version
         self.recorded: deque[Recorded] = deque(maxlen=5000)
-        self.logs: dict[tuple[str, str, str], str] = {}
+        self.logs = Logs()
         self.ports: dict[tuple[str, str, int], tuple[str, int]] = {}
         self.containers: dict[tuple[str, str, str], executing.Surroundings] = {}
         self._store = store

@@ -21,6 +21,7 @@ from cali_infra.sandbox.kubernetes.catalogue import Catalogue
 from cali_infra.sandbox.kubernetes.controllers import Controllers
 from cali_infra.sandbox.kubernetes.errors import Obj
 from cali_infra.sandbox.kubernetes.executing import Surroundings
+from cali_infra.sandbox.kubernetes.logs import LogLine
 from cali_infra.sandbox.kubernetes.registry import Deletion, Options, Registry
 from cali_infra.sandbox.kubernetes.schemas import Schemas
 from cali_infra.sandbox.kubernetes.store import Store
@@ -138,8 +139,21 @@ class KubernetesStandIn:
 
     def set_log(self, name: str, namespace: str, pod: str, container: str, text: str) -> None:
         """What a container's log reads as. Raises LookupError."""
-        server = self._cluster(name).server
-        self._thread.run(lambda: server.logs.update({(namespace, pod, container): text}))
+        logs, at = self._cluster(name).server.logs, self._nanoseconds()
+        lines = [LogLine(at, "stdout", line) for line in text.splitlines()]
+        self._thread.run(lambda: logs.replace((namespace, pod, container), lines))
+
+    def write_log(
+        self, name: str, namespace: str, pod: str, container: str, lines: Sequence[LogLine]
+    ) -> None:
+        """What a container has written in addition. Raises LookupError."""
+        logs = self._cluster(name).server.logs
+        self._thread.run(lambda: logs.write((namespace, pod, container), lines))
+
+    def log_lines(self, name: str, namespace: str, pod: str, container: str) -> tuple[LogLine, ...]:
+        """All that a container has written, the oldest line first. Raises LookupError."""
+        logs = self._cluster(name).server.logs
+        return self._thread.run(lambda: logs.lines((namespace, pod, container)))
 
     def set_port(
         self, name: str, namespace: str, pod: str, port: int, address: tuple[str, int] | None
@@ -161,6 +175,9 @@ class KubernetesStandIn:
         for name in list(self._clusters):
             self.delete(name)
         self._thread.close()
+
+    def _nanoseconds(self) -> int:
+        return round(self._clock().timestamp() * 1e6) * 1000
 
     def _cluster(self, name: str) -> _Cluster:
         with self._lock:

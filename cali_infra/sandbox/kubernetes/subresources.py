@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from aiohttp import web
 
 from cali_infra.sandbox.kubernetes import patches, requests
 from cali_infra.sandbox.kubernetes.catalogue import Resource
 from cali_infra.sandbox.kubernetes.errors import Obj, bad_request, method_not_allowed, not_modelled
+from cali_infra.sandbox.kubernetes.logs import Logs
 from cali_infra.sandbox.kubernetes.registry import Deletion, Registry
 from cali_infra.sandbox.kubernetes.requests import Target
 from cali_infra.sandbox.kubernetes.store import Key
@@ -68,7 +67,7 @@ def _scale(obj: Obj) -> Obj:
     }
 
 
-def log(request: web.BaseRequest, pod: Obj, recorded: Mapping[tuple[str, str, str], str]) -> str:
+def log(request: web.BaseRequest, pod: Obj, recorded: Logs) -> str:
     """What was recorded as a container's log, by namespace, pod and container. Raises ApiError 400."""
     namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
     names = [item["name"] for item in pod["spec"].get("containers", ())]
@@ -83,7 +82,7 @@ def log(request: web.BaseRequest, pod: Obj, recorded: Mapping[tuple[str, str, st
     if container not in (*names, *initial):
         raise bad_request(f"container {container} is not valid for pod {name}")
     _check_started(pod, container, previous=request.query.get("previous", "").lower() in ("true", "1"))
-    text = recorded.get((namespace, name, container), "")
+    text = recorded.text((namespace, name, container))
     if lines := request.query.get("tailLines"):
         kept = text.splitlines(keepends=True)
         text = "".join(kept[len(kept) - min(int(lines), len(kept)) :])
