@@ -47,7 +47,7 @@ class Controllers:
         self._due: dict[Due, None] = {}
         self._timer: Timer | None = None
         self._stopped = False
-        pods, workloads = Pods(self._state, self._volumes), Workloads(self._state)
+        pods, workloads = Pods(self._state, self._volumes), Workloads(self._state, self._mark_later)
         self._sync: Mapping[tuple[str, str], Callable[[Key, Obj], None]] = {
             ("", "namespaces"): self._namespace,
             ("", "pods"): pods.pod,
@@ -83,6 +83,9 @@ class Controllers:
         self._due[group, plural, key] = None
         if self._timer is None:
             self._timer = self._call_later(TICK_SECONDS, self._fired)
+
+    def _mark_later(self, seconds: float, group: str, plural: str, key: Key) -> None:
+        self._call_later(seconds, lambda: self._mark(group, plural, key))
 
     def _fired(self) -> None:
         self._timer = None
@@ -132,6 +135,11 @@ class Controllers:
                 self._mark(
                     resource.group, resource.plural, (key[0] if resource.namespaced else "", owner["name"])
                 )
+        if plural == "pods" and change.kind == "DELETED":
+            # Its place on a node is free for one that must not stand beside it.
+            for pod in self._state.store.all(change.resource, key[0]):
+                if not pod["spec"].get("nodeName"):
+                    self._mark("", "pods", key_of(pod))
         if key[0] and change.kind == "DELETED":
             self._mark("", "namespaces", ("", key[0]))
         if change.kind == "MODIFIED":

@@ -1,7 +1,8 @@
 """Nodes and pods: what the scheduler and the kubelets do, without running anything.
 
 A pod runs as soon as what it needs is there: a node that fits, its claims, and the ConfigMaps and Secrets that
-it names. The annotation `sandbox.cali.dev/fail` makes it fail in the way that it names.
+it names. The annotation `sandbox.cali.dev/fail` makes it fail in the way that it names. Those of cali's own checks
+are brought as far as the kubelet would bring them, and then run by an agent.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ from collections.abc import Iterator
 
 from cali_infra.sandbox.kubernetes.errors import Obj
 from cali_infra.sandbox.kubernetes.registry import Deletion
-from cali_infra.sandbox.kubernetes.state import State, claim_names, fits
+from cali_infra.sandbox.kubernetes.selectors import matches_selector
+from cali_infra.sandbox.kubernetes.state import State, claim_names, fits, labels_of
 from cali_infra.sandbox.kubernetes.store import Key
 from cali_infra.sandbox.kubernetes.volumes import Volumes
 
 FAIL = "sandbox.cali.dev/fail"
+_HOST = "kubernetes.io/hostname"
+# What `cali verify` makes.
+_CHECKS = ("app.kubernetes.io/name", "cali-verify")
+_DONE = ("Succeeded", "Failed")
 
 
 class Pods:
@@ -45,33 +51,41 @@ class Pods:
 
     def pod(self, key: Key, obj: Obj) -> None:
         """A pod on its way to where it should be."""
-        if obj.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+        if obj.get("status", {}).get("phase") in _DONE:
             return
         nodes = self._state.store.all(self._state.resource("", "nodes"))
         names = {node["metadata"]["name"] for node in nodes}
         if obj["spec"].get("nodeName") and obj["spec"]["nodeName"] not in names:
             self._state.registry.delete(self._state.resource("", "pods"), key, Deletion())
             return
+        if is_run(obj) and _began(obj):
+            # From here on it is the agent's.
+            return
         why = self._failure(obj)
         if not obj["spec"].get("nodeName"):
             chosen = self._scheduled(key, obj, nodes) if not (why and why[0] == "Unschedulable") else None
             if chosen is None:
-                message = (
-                    f"0/{len(nodes)} nodes are available" if nodes else "no nodes available to schedule pods"
-                )
-                self._unscheduled(key, obj, why[1] if why else message)
+                self._unscheduled(key, obj, why[1] if why else self._nowhere(obj, nodes))
                 return
             obj = chosen
-        status = self._failed_status(obj, *why) if why else self._running_status(obj)
+        if why:
+            status = self._failed_status(obj, *why)
+        elif is_run(obj):
+            status = self._failed_status(obj, "ContainerCreating", "")
+        else:
+            status = self._running_status(obj)
         self._state.registry.write_status(self._state.resource("", "pods"), key, status, "kubelet")
         if why:
             self._state.event(obj, "FailedMount" if why[0] == "ContainerCreating" else "Failed", why[1])
 
     def _scheduled(self, key: Key, obj: Obj, nodes: list[Obj]) -> Obj | None:
+        shunned = self._shunned(obj, nodes)
         fitting = [
             node["metadata"]["name"]
             for node in nodes
-            if fits(obj["spec"], node) and not (node.get("spec") or {}).get("unschedulable")
+            if fits(obj["spec"], node)
+            and not (node.get("spec") or {}).get("unschedulable")
+            and node["metadata"]["name"] not in shunned
         ]
         if not fitting or not self._claims_bound(key, obj):
             return None
@@ -84,6 +98,36 @@ class Pods:
         node = min(fitting, key=lambda name: (load[name], name))
         bound = {**obj, "spec": {**obj["spec"], "nodeName": node}}
         return self._state.store.put(self._state.resource("", "pods"), key, bound)
+
+    def _nowhere(self, obj: Obj, nodes: list[Obj]) -> str:
+        """Why no node takes a pod, as the scheduler says it."""
+        if not nodes:
+            return "no nodes available to schedule pods"
+        shunned = len(self._shunned(obj, nodes))
+        why = f": {shunned} node(s) didn't match pod anti-affinity rules." if shunned else ""
+        return f"0/{len(nodes)} nodes are available{why}"
+
+    def _shunned(self, obj: Obj, nodes: list[Obj]) -> set[str]:
+        """The nodes on which a pod must not stand beside another, by its required anti-affinity.
+
+        By host name alone: terms of other topologies, and those of the pods that are there already, are not
+        modelled.
+        """
+        terms = [term for term in anti_affinity(obj["spec"]) if term.get("topologyKey") == _HOST]
+        if not terms:
+            return set()
+        hosts = {node["metadata"]["name"]: labels_of(node).get(_HOST, "") for node in nodes}
+        taken: set[str] = set()
+        for other in self._state.store.all(self._state.resource("", "pods")):
+            if (other.get("status") or {}).get("phase") in _DONE or not other["spec"].get("nodeName"):
+                continue
+            for term in terms:
+                namespaces = term.get("namespaces") or [obj["metadata"]["namespace"]]
+                if other["metadata"]["namespace"] in namespaces and matches_selector(
+                    term.get("labelSelector") or {}, labels_of(other)
+                ):
+                    taken.add(hosts.get(other["spec"]["nodeName"], ""))
+        return {name for name, host in hosts.items() if host in taken}
 
     def _claims_bound(self, key: Key, obj: Obj) -> bool:
         resource = self._state.resource("", "persistentvolumeclaims")
@@ -201,6 +245,38 @@ class Pods:
             "podIPs": [{"ip": address}],
             "startTime": old.get("startTime", self._state.registry.now()),
         }
+
+
+def is_run(pod: Obj) -> bool:
+    """Whether a pod is of a Job of cali's own checks: its command is really run, by an agent."""
+    owners = pod["metadata"].get("ownerReferences") or ()
+    name, value = _CHECKS
+    return labels_of(pod).get(name) == value and any(owner["kind"] == "Job" for owner in owners)
+
+
+def is_due(pod: Obj) -> bool:
+    """Whether such a pod has come so far that its containers are to be started."""
+    status = pod.get("status") or {}
+    waiting = [
+        (item.get("state") or {}).get("waiting") or {} for item in status.get("containerStatuses") or ()
+    ]
+    ready = bool(waiting) and all(
+        item.get("reason") == "ContainerCreating" and not item.get("message") for item in waiting
+    )
+    return is_run(pod) and status.get("phase") == "Pending" and ready
+
+
+def _began(pod: Obj) -> bool:
+    return any(
+        not (item.get("state") or {}).get("waiting")
+        for item in (pod.get("status") or {}).get("containerStatuses") or ()
+    )
+
+
+def anti_affinity(spec: Obj) -> list[Obj]:
+    """The terms by which a pod must not stand beside others."""
+    part = (spec.get("affinity") or {}).get("podAntiAffinity") or {}
+    return list(part.get("requiredDuringSchedulingIgnoredDuringExecution") or ())
 
 
 def _mounted(spec: Obj) -> Iterator[tuple[str, str]]:

@@ -24,6 +24,7 @@ from cali_infra.sandbox.kubernetes.executing import Surroundings
 from cali_infra.sandbox.kubernetes.logs import LogLine
 from cali_infra.sandbox.kubernetes.registry import Deletion, Options, Registry
 from cali_infra.sandbox.kubernetes.schemas import Schemas
+from cali_infra.sandbox.kubernetes.state import State, key_of
 from cali_infra.sandbox.kubernetes.store import Store
 from cali_infra.sandbox.ports import Authenticator, ClusterAddress, NodeSpec
 from cali_infra.sandbox.serving import Listener, ServerThread
@@ -131,6 +132,39 @@ class KubernetesStandIn:
         cluster = self._cluster(name)
         resource = cluster.catalogue.named(group, plural)
         return self._thread.run(lambda: cluster.store.all(resource))
+
+    def write_status(
+        self,
+        name: str,
+        plural: str,
+        obj: Obj,
+        change: Callable[[Obj], Obj],
+        *,
+        group: str = "",
+        manager: str = "kubelet",
+    ) -> bool:
+        """Changes the status of this very object; False where it is gone. Raises LookupError."""
+        cluster = self._cluster(name)
+        resource = cluster.catalogue.named(group, plural)
+
+        def write() -> bool:
+            live = cluster.store.get(resource, key_of(obj))
+            if live is None or live["metadata"]["uid"] != obj["metadata"]["uid"]:
+                return False
+            status = change(dict(live.get("status") or {}))
+            cluster.registry.write_status(resource, key_of(obj), status, manager)
+            return True
+
+        return self._thread.run(write)
+
+    def record_event(
+        self, name: str, about: Obj, reason: str, message: str, *, component: str, kind: str = "Normal"
+    ) -> None:
+        """Records an event about an object, as `component` would. Raises LookupError."""
+        cluster = self._cluster(name)
+        self._thread.run(
+            lambda: State(cluster.registry).event(about, reason, message, component=component, kind=kind)
+        )
 
     def requests(self, name: str) -> list[Recorded]:
         """The latest requests to a cluster, oldest first. Raises LookupError."""

@@ -78,8 +78,10 @@ class State:
             result.append({**condition, **times})
         return result
 
-    def event(self, about: Obj, reason: str, message: str) -> None:
-        """Records an event once; a repetition is counted."""
+    def event(
+        self, about: Obj, reason: str, message: str, *, component: str = "sandbox", kind: str = "Warning"
+    ) -> None:
+        """Records an event once; a repetition changes nothing."""
         metadata = about["metadata"]
         namespace = metadata.get("namespace", "default")
         resource = self.resource("", "events")
@@ -99,15 +101,15 @@ class State:
             },
             "reason": reason,
             "message": message,
-            "type": "Warning",
+            "type": kind,
             "count": 1,
             "firstTimestamp": now,
             "lastTimestamp": now,
-            "source": {"component": "sandbox"},
-            "reportingComponent": "sandbox",
+            "source": {"component": component},
+            "reportingComponent": component,
             "reportingInstance": "",
         }
-        self.registry.create(resource, namespace, body, Options("sandbox"))
+        self.registry.create(resource, namespace, body, Options(component))
 
 
 def key_of(obj: Obj) -> Key:

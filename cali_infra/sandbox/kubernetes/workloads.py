@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from cali_infra.sandbox.kubernetes.errors import Obj
@@ -18,10 +19,11 @@ from cali_infra.sandbox.kubernetes.store import Key
 
 
 class Workloads:
-    """The controllers of everything that has a pod template."""
+    """The controllers of everything that has a pod template; `later` makes an object due in so many seconds."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, later: Callable[[float, str, str, Key], None]) -> None:
         self._state = state
+        self._later = later
 
     def daemon_set(self, key: Key, obj: Obj) -> None:
         """One pod on each node that the template allows."""
@@ -177,27 +179,70 @@ class Workloads:
         self._state.registry.write_status(self._state.resource("apps", "statefulsets"), key, status, MANAGER)
 
     def job(self, key: Key, obj: Obj) -> None:
-        """Pods that end at once."""
-        status = obj.get("status") or {}
-        if obj["spec"].get("suspend") or status.get("completionTime"):
+        """Pods until enough have ended well, too many have failed, or the time is over.
+
+        A pod that failed is replaced at once; `ttlSecondsAfterFinished` is not modelled.
+        """
+        status, spec = dict(obj.get("status") or {}), obj["spec"]
+        if spec.get("suspend") or _is_over(status):
             return
-        wanted = obj["spec"].get("completions", 1)
-        pods = self._scaled(obj, wanted, {})
-        done = sum(1 for pod in pods if pod.get("status", {}).get("phase") == "Succeeded")
         now = self._state.registry.now()
-        status = {"startTime": status.get("startTime", now), "ready": 0, "terminating": 0}
-        status |= _without_zeros({"active": len(pods) - done, "succeeded": done})
-        if done >= wanted:
-            status["completionTime"] = now
-            status["conditions"] = self._state.conditions(
+        if "startTime" not in status:
+            status["startTime"] = now
+            if "activeDeadlineSeconds" in spec:
+                self._later(float(spec["activeDeadlineSeconds"]), "batch", "jobs", key)
+        pods = self._state.pods_of(obj)
+        done, failed = (
+            [pod for pod in pods if (pod.get("status") or {}).get("phase") == phase]
+            for phase in ("Succeeded", "Failed")
+        )
+        active = [pod for pod in pods if pod not in done and pod not in failed]
+        left = max(0, int(spec.get("completions", 1)) - len(done))
+        given_up = _given_up(spec, status, len(failed), now)
+        if given_up is not None or not left:
+            for pod in active:
+                self._state.registry.delete(self._state.resource("", "pods"), key_of(pod), Deletion())
+            # What was ended for want of time has failed, too.
+            failures = len(failed) + (len(active) if given_up is not None else 0)
+            active = []
+        else:
+            active = self._job_pods(obj, active, min(left, int(spec.get("parallelism", 1))))
+            failures = len(failed)
+        ready = sum(1 for pod in active if is_ready(pod))
+        new: Obj = {"startTime": status["startTime"], "ready": ready, "terminating": 0}
+        new |= _without_zeros({"active": len(active), "succeeded": len(done), "failed": failures})
+        if given_up is not None:
+            new["conditions"] = [
+                {**condition, "message": given_up[1]}
+                for condition in self._state.conditions(
+                    obj, ("FailureTarget", True, given_up[0]), ("Failed", True, given_up[0])
+                )
+            ]
+        elif not left:
+            new["completionTime"] = now
+            new["conditions"] = self._state.conditions(
                 obj,
                 ("SuccessCriteriaMet", True, "CompletionsReached"),
                 ("Complete", True, "CompletionsReached"),
             )
-        self._state.registry.write_status(self._state.resource("batch", "jobs"), key, status, MANAGER)
+        self._state.registry.write_status(self._state.resource("batch", "jobs"), key, new, MANAGER)
+        if given_up is not None:
+            self._state.event(obj, *given_up)
+
+    def _job_pods(self, obj: Obj, pods: list[Obj], wanted: int) -> list[Obj]:
+        metadata = obj["metadata"]
+        labels = {
+            "batch.kubernetes.io/controller-uid": metadata["uid"],
+            "batch.kubernetes.io/job-name": metadata["name"],
+            "controller-uid": metadata["uid"],
+            "job-name": metadata["name"],
+        }
+        return self._to_number(obj, pods, wanted, labels)
 
     def _scaled(self, obj: Obj, wanted: int, labels: Mapping[str, str]) -> list[Obj]:
-        pods = self._state.pods_of(obj)
+        return self._to_number(obj, self._state.pods_of(obj), wanted, labels)
+
+    def _to_number(self, obj: Obj, pods: list[Obj], wanted: int, labels: Mapping[str, str]) -> list[Obj]:
         for pod in pods[wanted:]:
             self._state.registry.delete(self._state.resource("", "pods"), key_of(pod), Deletion())
         pods = pods[:wanted]
@@ -242,6 +287,25 @@ class Workloads:
         return self._state.create_owned(
             self._state.resource("", "pods"), owner, name or f"{owner['metadata']['name']}-", body
         )
+
+
+def _is_over(status: Obj) -> bool:
+    return any(
+        item["type"] in ("Complete", "Failed") and item["status"] == "True"
+        for item in status.get("conditions") or ()
+    )
+
+
+def _given_up(spec: Obj, status: Obj, failed: int, now: str) -> tuple[str, str] | None:
+    """Why a Job is given up, as a reason and a message."""
+    if failed > int(spec.get("backoffLimit", 6)):
+        return "BackoffLimitExceeded", "Job has reached the specified backoff limit"
+    seconds = spec.get("activeDeadlineSeconds")
+    if seconds is not None:
+        lasted = datetime.fromisoformat(now) - datetime.fromisoformat(status["startTime"])
+        if lasted.total_seconds() >= int(seconds):
+            return "DeadlineExceeded", "Job was active longer than specified deadline"
+    return None
 
 
 def _generation(obj: Obj) -> int:
