@@ -9,6 +9,7 @@ from datetime import datetime
 
 from cali_infra.sandbox.agents.autoscaler import Autoscaler
 from cali_infra.sandbox.agents.fluent_bit import FluentBit
+from cali_infra.sandbox.agents.jobs import Jobs, Network, no_network
 from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
 from cali_infra.sandbox.ports import Cloud
 
@@ -18,13 +19,20 @@ _EVERY = 1.0
 
 
 class Crew:
-    """Whatever runs in the clusters; `ca_file` is the authority behind the domains."""
+    """Whatever runs in the clusters; `ca_file` is the authority behind the domains, `network` what a process in a
+    cluster finds in its environment beside what its pod says."""
 
     def __init__(
-        self, clusters: KubernetesStandIn, cloud: Cloud, ca_file: str, now: Callable[[], datetime]
+        self,
+        clusters: KubernetesStandIn,
+        cloud: Cloud,
+        ca_file: str,
+        now: Callable[[], datetime],
+        network: Network = no_network,
     ) -> None:
         self._clusters = clusters
-        self._agents = (Autoscaler(clusters, cloud, now), FluentBit(clusters, ca_file, now))
+        self._jobs = Jobs(clusters, now, network)
+        self._agents = (Autoscaler(clusters, cloud, now), FluentBit(clusters, ca_file, now), self._jobs)
         self._known: set[str] = set()
         self._stopped = threading.Event()
 
@@ -33,8 +41,9 @@ class Crew:
         threading.Thread(target=self._work, name="agents", daemon=True).start()
 
     def stop(self) -> None:
-        """Work no more; harmless when it never did."""
+        """Work no more, and end what was started; harmless when it never did."""
         self._stopped.set()
+        self._jobs.close()
 
     def tick(self) -> None:
         """Let every agent look at every cluster once."""

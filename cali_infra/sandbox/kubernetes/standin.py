@@ -6,6 +6,7 @@ methods here may be called from any thread and return when the change is done.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from cali_infra.sandbox.kubernetes.authorization import Authorizer
 from cali_infra.sandbox.kubernetes.bootstrap import addon_objects, cluster_objects, node_object
 from cali_infra.sandbox.kubernetes.catalogue import Catalogue
 from cali_infra.sandbox.kubernetes.controllers import Controllers
-from cali_infra.sandbox.kubernetes.errors import Obj
+from cali_infra.sandbox.kubernetes.errors import ApiError, Obj
 from cali_infra.sandbox.kubernetes.executing import Surroundings
 from cali_infra.sandbox.kubernetes.logs import LogLine
 from cali_infra.sandbox.kubernetes.registry import Deletion, Options, Registry
@@ -160,11 +161,17 @@ class KubernetesStandIn:
     def record_event(
         self, name: str, about: Obj, reason: str, message: str, *, component: str, kind: str = "Normal"
     ) -> None:
-        """Records an event about an object, as `component` would. Raises LookupError."""
+        """Records an event about an object, as `component` would; in a namespace that goes away it is lost.
+
+        Raises LookupError.
+        """
         cluster = self._cluster(name)
-        self._thread.run(
-            lambda: State(cluster.registry).event(about, reason, message, component=component, kind=kind)
-        )
+
+        def record() -> None:
+            with contextlib.suppress(ApiError):
+                State(cluster.registry).event(about, reason, message, component=component, kind=kind)
+
+        self._thread.run(record)
 
     def requests(self, name: str) -> list[Recorded]:
         """The latest requests to a cluster, oldest first. Raises LookupError."""
