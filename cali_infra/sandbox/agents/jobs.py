@@ -24,7 +24,7 @@ from typing import Any
 from cali_infra.sandbox.agents import pod_files
 from cali_infra.sandbox.agents.pod_files import MissingError, NotModelledError
 from cali_infra.sandbox.agents.pod_run import Command, Doors, PodRun, Status
-from cali_infra.sandbox.kubernetes.pods import is_due, is_run
+from cali_infra.sandbox.kubernetes.pods import REFUSED, is_due, is_run
 from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
 
 Obj = Mapping[str, Any]
@@ -202,7 +202,7 @@ class Jobs:
 
 def _refused(status: Status, message: str) -> Status:
     """The status of a pod whose containers the runtime cannot make."""
-    waiting = {"waiting": {"reason": "CreateContainerError", "message": message}}
+    waiting = {"waiting": {"reason": REFUSED, "message": message}}
     return {
         **status,
         "containerStatuses": [{**item, "state": waiting} for item in status.get("containerStatuses") or ()],

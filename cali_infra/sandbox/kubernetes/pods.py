@@ -18,6 +18,8 @@ from cali_infra.sandbox.kubernetes.store import Key
 from cali_infra.sandbox.kubernetes.volumes import Volumes
 
 FAIL = "sandbox.cali.dev/fail"
+# Why a container waits that the agent cannot run.
+REFUSED = "CreateContainerError"
 _HOST = "kubernetes.io/hostname"
 # What `cali verify` makes.
 _CHECKS = ("app.kubernetes.io/name", "cali-verify")
@@ -267,10 +269,12 @@ def is_due(pod: Obj) -> bool:
 
 
 def _began(pod: Obj) -> bool:
-    return any(
-        not (item.get("state") or {}).get("waiting")
+    """Whether the agent has started a container, or has refused to."""
+    waiting = [
+        (item.get("state") or {}).get("waiting") or {}
         for item in (pod.get("status") or {}).get("containerStatuses") or ()
-    )
+    ]
+    return any(item.get("reason") in (None, REFUSED) for item in waiting)
 
 
 def anti_affinity(spec: Obj) -> list[Obj]:
