@@ -38,6 +38,7 @@ class ScalingGroup:
     minimum: int
     maximum: int
     desired: int
+    node_group: str = ""
 
 
 class ClusterHost(Protocol):
@@ -100,6 +101,13 @@ class Cloud(Protocol):
 
     def pod_role(self, cluster: str, namespace: str, service_account: str) -> str | None:
         """The role that the pods of a service account get, None without an association."""
+
+    def set_desired(self, cluster: str, group: str, desired: int, role: str) -> None:
+        """Give an Auto Scaling group so many nodes, as this role; they come and go at once.
+
+        Raises PermissionError where the role may not, LookupError for a group that there is not, and ValueError
+        outside the group's own limits.
+        """
 
 
 class Authenticator(Protocol):

@@ -1,8 +1,9 @@
-"""The Cluster Autoscaler: its Deployment as long as Helm's record says that it is deployed, and its status.
+"""The Cluster Autoscaler: its Deployment as long as Helm's record says that it is deployed, its status, and more
+nodes for pods without a place.
 
 Helm's stand-in installs nothing, so the Deployment and the service account are made here, with the names and
-labels of the chart. It scales nothing. Sources: the chart's `deployment.yaml`, and the autoscaler's `clusterstate`
-for the status, which is YAML since 1.30.
+labels of the chart. It scales up and never down; `scale_up.py` says when. Sources: the chart's `deployment.yaml`,
+and the autoscaler's `clusterstate` for the status, which is YAML since 1.30.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import yaml
 
+from cali_infra.sandbox.agents import scale_up
 from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
 from cali_infra.sandbox.ports import Cloud, ScalingGroup
 
@@ -71,7 +74,11 @@ class Autoscaler:
             for obj in _objects(release):
                 self._clusters.apply(cluster, obj, "helm")
             self._deployed[cluster] = release
-        if self._works(cluster, release) and self._due(cluster):
+        role = self._role(cluster, release)
+        if role is None:
+            return
+        # At each look, and not every ten seconds as the real one: somebody waits.
+        if self._scale_up(cluster, release, role) or self._due(cluster):
             self._write(cluster, release)
 
     def forget(self, cluster: str) -> None:
@@ -102,8 +109,40 @@ class Autoscaler:
         self._clusters.remove(cluster, "ServiceAccount", before.namespace, before.service_account)
         self._clusters.remove(cluster, "ConfigMap", before.namespace, STATUS)
 
-    def _works(self, cluster: str, release: Release) -> bool:
-        """A ready pod, with credentials: without its association it cannot ask AWS, and says nothing."""
+    def _scale_up(self, cluster: str, release: Release, role: str) -> bool:
+        """Whether the cluster has become larger."""
+        waiting = scale_up.waiting(self._clusters.objects(cluster, "pods"))
+        if not waiting:
+            return False
+        nodes, groups = self._clusters.objects(cluster, "nodes"), self._cloud.scaling_groups(cluster)
+        steps, refused = scale_up.plan(waiting, nodes, groups)
+        say = partial(self._clusters.record_event, cluster, component=_MANAGER)
+        grown = False
+        for step in steps:
+            try:
+                self._cloud.set_desired(cluster, step.group.name, step.size, role)
+            except PermissionError as error:
+                # The pods hear nothing of it.
+                status = self._status(cluster, release)
+                if status is not None:
+                    words = f"Scale-up failed for group {step.group.name}: {error}"
+                    say(status, "FailedToScaleUpGroup", words, kind="Warning")
+                continue
+            grown = True
+            for pod in step.pods:
+                say(pod, "TriggeredScaleUp", step.message)
+        for pod, why in refused:
+            say(pod, "NotTriggerScaleUp", why)
+        return grown
+
+    def _status(self, cluster: str, release: Release) -> dict[str, Any] | None:
+        for obj in self._clusters.objects(cluster, "configmaps"):
+            if (obj["metadata"]["namespace"], obj["metadata"]["name"]) == (release.namespace, STATUS):
+                return obj
+        return None
+
+    def _role(self, cluster: str, release: Release) -> str | None:
+        """Its role, while it has a ready pod: without its association it cannot ask AWS, and says nothing."""
         role = self._cloud.pod_role(cluster, release.namespace, release.service_account)
         found = {
             (obj["metadata"]["namespace"], obj["metadata"]["name"]): obj
@@ -111,7 +150,7 @@ class Autoscaler:
         }
         deployment = found.get((release.namespace, release.deployment))
         ready = ((deployment or {}).get("status") or {}).get("readyReplicas", 0)
-        return bool(role and ready)
+        return role if ready else None
 
     def _due(self, cluster: str) -> bool:
         last = self._written.get(cluster)

@@ -189,6 +189,11 @@ class Compute:
             for state in group.instance_states
         ]
 
+    def group(self, name: str) -> tuple[str, dict[str, str]]:
+        """The ARN and the tags of a group that is there."""
+        group = self._autoscaling.autoscaling_groups[name]
+        return str(group.arn), {str(tag["Key"]): str(tag["Value"]) for tag in group.tags}
+
     def delete_group(self, name: str) -> None:
         """Terminate a group's instances and delete it."""
         group = self._autoscaling.autoscaling_groups.get(name)

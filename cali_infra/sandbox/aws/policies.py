@@ -19,6 +19,16 @@ from urllib.parse import unquote
 Context = Mapping[str, str | None]
 
 
+class Known(dict[str, str | None]):
+    """What is known of a request by condition key, in small letters; every other key is one that it lacks."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+
 class Verdict(Enum):
     """What policies say of a request; `SILENT`: none of them speaks of it."""
 

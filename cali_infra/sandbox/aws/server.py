@@ -174,6 +174,11 @@ class AwsStandIn:
         """The role that EKS Pod Identity gives the pods of a service account, None without an association."""
         return self._eks.pod_role(cluster, namespace, service_account)
 
+    def set_desired(self, cluster: str, group: str, desired: int, role: str) -> None:
+        """Give an Auto Scaling group so many nodes, as the role of a pod may; see `ports.Cloud`."""
+        with self._turn:
+            self._eks.set_desired(cluster, group, desired, role)
+
     def environment(self, region: str) -> Mapping[str, str]:
         """What a child process needs in its environment to call this AWS as the operator."""
         return {

@@ -13,20 +13,10 @@ from cali_infra.sandbox.aws import policies
 from cali_infra.sandbox.aws.calls import Call, given
 from cali_infra.sandbox.aws.errors import ServiceError
 from cali_infra.sandbox.aws.identity import Identities
-from cali_infra.sandbox.aws.policies import Verdict
+from cali_infra.sandbox.aws.policies import Known, Verdict
 
 _MODELLED = {"PolicySourceArn", "ActionNames", "ResourceArns", "ContextEntries"}
 _DECISIONS = {Verdict.ALLOW: "allowed", Verdict.DENY: "explicitDeny", Verdict.SILENT: "implicitDeny"}
-
-
-class _Known(dict[str, str | None]):
-    """What the caller says of the request by condition key; every other key is one that it does not have."""
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-    def __missing__(self, key: str) -> None:
-        return None
 
 
 class Simulator:
@@ -46,7 +36,7 @@ class Simulator:
         arn = str(call["PolicySourceArn"])
         if self._identities.unique_id(arn) is None:
             raise ServiceError("NoSuchEntity", f"The principal {arn} cannot be found.", status=404)
-        known = _Known(
+        known = Known(
             {
                 str(entry["ContextKeyName"]).lower(): str(entry["ContextKeyValues"][0])
                 for entry in call.get("ContextEntries") or ()

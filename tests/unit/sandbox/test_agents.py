@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -36,14 +36,20 @@ class Time:
 
 @dataclass
 class Cloud:
-    """An AWS with one group, whose roles a test takes away."""
+    """An AWS with one group, whose roles a test takes away; `grow` is how its nodes come."""
 
     roles: dict[tuple[str, str], str] = field(
         default_factory=lambda: {("kube-system", "cluster-autoscaler"): "arn:aws:iam::1:role/autoscaler"}
     )
+    grow: Callable[[int], None] = lambda size: None
+    group: ScalingGroup = field(default_factory=lambda: ScalingGroup("eks-nodes-1", 2, 8, 3, "workers"))
 
     def scaling_groups(self, cluster: str) -> list[ScalingGroup]:
-        return [ScalingGroup("eks-nodes-1", 2, 8, 3)]
+        return [self.group]
+
+    def set_desired(self, cluster: str, group: str, desired: int, role: str) -> None:
+        self.grow(desired)
+        self.group = replace(self.group, desired=desired)
 
     def pod_role(self, cluster: str, namespace: str, service_account: str) -> str | None:
         return self.roles.get((namespace, service_account))
@@ -145,6 +151,103 @@ class TestTheAutoscaler:
         time.passes(60)
         tick()
         assert status_of(api)["time"].startswith("2026-03-01 12:00:00")
+
+
+class TestMoreNodes:
+    PODS = "/api/v1/namespaces/default/pods"
+
+    @pytest.fixture
+    def tick(self, cluster: Any, clusters: Any, api: Any, eventually: Eventually) -> Callable[..., None]:
+        """Lets the autoscaler look once it works; two nodes, of three at most."""
+        cluster.nodes(2)
+        self.cloud = Cloud(group=ScalingGroup("eks-nodes-1", 1, 3, 2, "workers"), grow=cluster.nodes)
+        agent = Autoscaler(clusters, self.cloud, Time())
+        api("POST", SECRETS, release())
+
+        def tick(until: Callable[[], object]) -> None:
+            def again() -> object:
+                agent.tick(cluster.name)
+                return until()
+
+            eventually(again)
+
+        tick(lambda: status_of(api))
+        return tick
+
+    def pod(self, api: Any, name: str, **spec: Any) -> None:
+        labels = {"app": "alone"}
+        term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": labels}}
+        alone = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+        body = {
+            "metadata": {"name": name, "labels": labels},
+            "spec": {"containers": [{"name": "a", "image": "a:1"}], "affinity": alone, **spec},
+        }
+        assert api("POST", self.PODS, body).status == 201
+
+    def said(self, api: Any) -> list[tuple[str, str]]:
+        events = api("GET", "/api/v1/namespaces/default/events").body["items"]
+        return [
+            (event["reason"], event["message"])
+            for event in events
+            if event["source"]["component"] == "cluster-autoscaler" and event["type"] == "Normal"
+        ]
+
+    def running(self, api: Any) -> int:
+        return sum(pod["status"]["phase"] == "Running" for pod in api("GET", self.PODS).body["items"])
+
+    def test_a_pod_without_a_place_gets_a_node(self, api: Any, tick: Callable[..., None]) -> None:
+        for name in "abc":
+            self.pod(api, name)
+        tick(lambda: self.running(api) == 3)
+        tick(lambda: self.said(api))
+        assert self.said(api) == [
+            ("TriggeredScaleUp", "pod triggered scale-up: [{eks-nodes-1 2->3 (max: 3)}]")
+        ]
+        tick(lambda: yaml_size(api) == 3)
+
+    def test_at_the_maximum_it_says_so(self, api: Any, tick: Callable[..., None]) -> None:
+        for name in "abcd":
+            self.pod(api, name)
+        tick(lambda: self.running(api) == 3)
+        why = "pod didn't trigger scale-up: 1 max node group size reached"
+        tick(lambda: ("NotTriggerScaleUp", why) in self.said(api))
+
+    def test_a_pod_that_no_node_of_any_group_would_take(self, api: Any, tick: Callable[..., None]) -> None:
+        self.pod(api, "a", nodeSelector={"disk": "none"})
+        why = "pod didn't trigger scale-up: 1 node(s) didn't match Pod's node affinity/selector"
+        tick(lambda: self.said(api) == [("NotTriggerScaleUp", why)])
+        assert self.cloud.group.desired == 2
+
+    def test_what_another_node_would_not_help_moves_nothing(
+        self, api: Any, tick: Callable[..., None], eventually: Eventually
+    ) -> None:
+        volume = {"name": "data", "persistentVolumeClaim": {"claimName": "gone"}}
+        self.pod(api, "a", volumes=[volume])
+        eventually(lambda: api("GET", f"{self.PODS}/a").body["status"].get("conditions"))
+        tick(lambda: True)
+        assert self.said(api) == []
+        assert self.cloud.group.desired == 2
+
+    def test_a_role_that_may_not(self, api: Any, tick: Callable[..., None]) -> None:
+        def refuse(size: int) -> None:
+            raise PermissionError("AccessDenied: not authorized")
+
+        self.cloud.grow = refuse
+        for name in "abc":
+            self.pod(api, name)
+
+        def failures() -> list[str]:
+            events = api("GET", "/api/v1/namespaces/kube-system/events").body["items"]
+            return [event["message"] for event in events if event["reason"] == "FailedToScaleUpGroup"]
+
+        tick(failures)
+        assert failures() == ["Scale-up failed for group eks-nodes-1: AccessDenied: not authorized"]
+        assert self.said(api) == []
+
+
+def yaml_size(api: Any) -> int:
+    (group,) = status_of(api)["nodeGroups"]
+    return int(group["health"]["cloudProviderTarget"])
 
 
 class TestFluentBit:

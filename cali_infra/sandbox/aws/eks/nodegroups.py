@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cali_infra.sandbox.aws import policies
 from cali_infra.sandbox.aws.calls import Call, Operation, Result, operation, page
-from cali_infra.sandbox.aws.compute import Instance, LaunchTemplate
+from cali_infra.sandbox.aws.compute import Compute, Instance, LaunchTemplate
 from cali_infra.sandbox.aws.eks import access, trust
 from cali_infra.sandbox.aws.eks.state import Cluster, Resource, World
 from cali_infra.sandbox.aws.errors import ServiceError
+from cali_infra.sandbox.aws.policies import Known
 from cali_infra.sandbox.ports import NodeSpec
 
 _DEFAULT_TYPE = "t3.medium"
+_SET_DESIRED = "autoscaling:SetDesiredCapacity"
 
 
 class Nodegroups:
@@ -148,7 +151,7 @@ class Nodegroups:
                 document[key] = call[key]
                 changes[title] = call[key]
         document["modifiedAt"] = self._world.now()
-        self._resize(call, cluster, resource)
+        self._resize(self._world.compute(call), cluster, resource)
         update = self._world.update(cluster, "ConfigUpdate", changes, f"nodegroupName:{name}")
         return {"update": update}
 
@@ -226,8 +229,27 @@ class Nodegroups:
             )
         return found
 
-    def _resize(self, call: Call, cluster: Cluster, resource: Resource) -> None:
-        compute = self._world.compute(call)
+    def set_desired(self, cluster: Cluster, group: str, desired: int, role: str) -> None:
+        """What Auto Scaling's SetDesiredCapacity does to a node group; see `ports.Cloud`."""
+        found = [each for each in cluster.nodegroups.values() if each.group == group]
+        if not found:
+            raise LookupError(f"AutoScalingGroup name not found - no such group: {group}")
+        (resource,) = found
+        compute = Compute(cluster.account, cluster.region)
+        arn, tags = compute.group(group)
+        context = {f"aws:resourcetag/{key.lower()}": value for key, value in tags.items()}
+        documents = self._world.identities.policies(role)
+        if policies.permitted(documents, _SET_DESIRED, arn, Known(context)) is not policies.Verdict.ALLOW:
+            raise PermissionError(
+                f"AccessDenied: User: {role} is not authorized to perform: {_SET_DESIRED} on resource: {arn}"
+            )
+        sizes = resource.document["scalingConfig"]
+        if not sizes["minSize"] <= desired <= sizes["maxSize"]:
+            raise ValueError(f"New SetDesiredCapacity value {desired} is outside the limits of {group}")
+        resource.document["scalingConfig"] = {**sizes, "desiredSize": desired}
+        self._resize(compute, cluster, resource)
+
+    def _resize(self, compute: Compute, cluster: Cluster, resource: Resource) -> None:
         types = resource.document.get("instanceTypes") or [_DEFAULT_TYPE]
         instances = compute.resize_group(
             resource.group,

@@ -22,11 +22,12 @@ class Eks:
         self._world = world
         self._lock = threading.RLock()
         pods = PodIdentities(world)
+        self._nodegroups = Nodegroups(world)
         self._table = Table(
             "eks",
             {
                 **Clusters(world).operations(),
-                **Nodegroups(world).operations(),
+                **self._nodegroups.operations(),
                 **Addons(world, pods).operations(),
                 **AccessEntries(world).operations(),
                 **pods.operations(),
@@ -55,9 +56,18 @@ class Eks:
                     minimum=int(group.document["scalingConfig"]["minSize"]),
                     maximum=int(group.document["scalingConfig"]["maxSize"]),
                     desired=int(group.document["scalingConfig"]["desiredSize"]),
+                    node_group=str(group.document["nodegroupName"]),
                 )
                 for group in groups
             ]
+
+    def set_desired(self, cluster: str, group: str, desired: int, role: str) -> None:
+        """Give an Auto Scaling group so many nodes; see `ports.Cloud`."""
+        with self._lock:
+            found = self._world.clusters.get(cluster)
+            if found is None:
+                raise LookupError(f"there is no cluster {cluster}")
+            self._nodegroups.set_desired(found, group, desired, role)
 
     def pod_role(self, cluster: str, namespace: str, service_account: str) -> str | None:
         """The role that the pods of a service account get, None without an association."""

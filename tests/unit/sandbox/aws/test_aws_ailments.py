@@ -80,3 +80,34 @@ def test_what_a_pod_finds_out_of_the_aws_around_it(world: World) -> None:
     assert world.aws.pod_role(cluster, *names.values()) == role
     assert world.aws.pod_role(cluster, "default", "other") is None
     assert world.aws.scaling_groups("no-such") == []
+
+
+def test_a_group_grows_for_a_role_that_may_make_it(world: World) -> None:
+    cluster = world.cluster()
+    world.nodegroup(cluster)
+    iam = world.client("iam")
+    trust = {"Version": "2012-10-17", "Statement": []}
+    role = iam.create_role(RoleName="scaler", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    (group,) = world.aws.scaling_groups(cluster)
+
+    with pytest.raises(PermissionError, match="not authorized to perform: autoscaling:SetDesiredCapacity"):
+        world.aws.set_desired(cluster, group.name, 4, role)
+
+    tag = f"aws:ResourceTag/k8s.io/cluster-autoscaler/{cluster}"
+    statement = {
+        "Effect": "Allow",
+        "Action": "autoscaling:SetDesiredCapacity",
+        "Resource": "*",
+        "Condition": {"StringEquals": {tag: "owned"}},
+    }
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.put_role_policy(RoleName="scaler", PolicyName="own", PolicyDocument=document)
+    world.aws.set_desired(cluster, group.name, 4, role)
+
+    described = world.eks.describe_nodegroup(clusterName=cluster, nodegroupName="nodes")["nodegroup"]
+    assert described["scalingConfig"]["desiredSize"] == 4
+    assert len(world.clusters.nodes[cluster, "nodes"]) == 4
+    with pytest.raises(ValueError, match="outside the limits"):
+        world.aws.set_desired(cluster, group.name, 6, role)
+    with pytest.raises(LookupError, match="no-such"):
+        world.aws.set_desired(cluster, "no-such", 3, role)
