@@ -296,17 +296,21 @@ class Kubernetes:
         if not found:
             return False
         if wait is not None:
-            until = self._clock() + wait
-            while self._still_there(ref, uid):
-                if self._clock() > until:
-                    raise KubernetesError(
-                        f"{ref} is still there {wait:.0f} seconds after it was deleted",
-                        object_ref=str(ref),
-                        remedy="look for finalizers: kubectl get "
-                        f"{ref.kind} {ref.name} -o jsonpath='{{.metadata.finalizers}}'",
-                    )
-                self._sleep(0.5)
+            self.wait_until_gone(ref, wait, uid=uid)
         return True
+
+    def wait_until_gone(self, ref: ObjectRef, seconds: float, *, uid: str | None = None) -> None:
+        """Return when an object that was deleted is gone; raises KubernetesError when it is not by then."""
+        until = self._clock() + seconds
+        while self._still_there(ref, uid):
+            if self._clock() > until:
+                raise KubernetesError(
+                    f"{ref} is still there {seconds:.0f} seconds after it was deleted",
+                    object_ref=str(ref),
+                    remedy="look for finalizers: kubectl get "
+                    f"{ref.kind} {ref.name} -o jsonpath='{{.metadata.finalizers}}'",
+                )
+            self._sleep(0.5)
 
     def log(
         self, namespace: str, pod: str, *, container: str = "", previous: bool = False, lines: int = 20

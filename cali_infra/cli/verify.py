@@ -35,6 +35,14 @@ def verify(
     wait: Annotated[
         str | None, typer.Option(help="Repeat until all pass, for this long: 15m.", metavar="DURATION")
     ] = None,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Also what needs an attempt: a volume, and, if you agree, a node more."),
+    ] = False,
+    e2e: Annotated[bool, typer.Option("--e2e", help="Also the way of a log line from end to end.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Run what costs money without asking first.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML there.", metavar="FILE")] = None,
     html: Annotated[
@@ -51,7 +59,8 @@ def verify(
 
     options: Options = ctx.obj
     ui = options.ui
-    chosen = choose(_all(options), checks or [])
+    wanted = [name for name, given in (("deep", deep), ("e2e", e2e)) if given]
+    chosen = choose(_all(options), checks or [], wanted)
     patience = durations.parse(wait, "--wait").total_seconds() if wait is not None else 0.0
     files = {
         name: _writable(options, path, name) for name, path in (("--junit", junit), ("--html", html)) if path
@@ -66,8 +75,16 @@ def verify(
             name = about["environment"]
         else:
             name, about = run.platform.settings.cluster_name, _about(run)
+            # Before the display lives, which would write over the questions.
+            approved = _approved(options, chosen, yes=yes)
             with ui.checks(len(chosen)) as watch:
-                runner = Runner(of_platform(run.platform), run.cancel, watch, clock=options.clock)
+                runner = Runner(
+                    of_platform(run.platform),
+                    run.cancel,
+                    watch,
+                    approve=lambda check: check.id in approved,
+                    clock=options.clock,
+                )
                 report = runner.until_passed(chosen, patience, strict=strict)
     if options.json_output:
         ui.json(report.document(strict))
@@ -103,6 +120,16 @@ def _all(options: Options) -> tuple[Check, ...]:
     from cali_infra.verify import families
 
     return families.checks(own_cluster=not (options.sandbox and options.kubeconfig))
+
+
+def _approved(options: Options, checks: tuple[Check, ...], *, yes: bool) -> frozenset[str]:
+    """The checks whose question was answered with yes; where there is nobody to ask, none is."""
+    ui = options.ui
+    return frozenset(
+        check.id
+        for check in checks
+        if check.question and (yes or (ui.interactive and ui.confirm(check.question)))
+    )
 
 
 def _about(run: Run) -> dict[str, str]:

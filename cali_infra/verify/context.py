@@ -143,6 +143,10 @@ class Context:
         """
         self.undoing.add(what, undo)
 
+    def put_down(self) -> list[str]:
+        """Put down now what was deferred so far; returns, in words, what could not be."""
+        return self.undoing.run()
+
     # -- facts that every family asks for ---------------------------------------------------------------
 
     def stack(self, name: str) -> Stack:

@@ -123,7 +123,8 @@ def job(
     """The manifest of a Job that runs one command once, for `seconds` at the most, with no rights at all.
 
     A value of `env` is a text, or a mapping as in `valueFrom`; `env_from` is as in a container's `envFrom`. Without
-    a `service_account` it has no token of the cluster's. `labels` are those of the pod, beside LABELS.
+    a `command` it is the image's own; without a `service_account` it has no token of the cluster's. `labels` are
+    those of the Job and its pod, beside LABELS.
     """
     both = {**LABELS, **(labels or {})}
     mounts = [
@@ -133,13 +134,14 @@ def job(
     container: Object = {
         "name": CONTAINER,
         "image": image,
-        "command": list(command),
         "resources": {
             "requests": {"cpu": "10m", "memory": "32Mi"},
             "limits": {"cpu": "500m", "memory": "512Mi"},
         },
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
+    if command:
+        container["command"] = list(command)
     if env:
         container["env"] = [
             {"name": key, "value": value}

@@ -22,7 +22,7 @@ _STATUS = ObjectRef("v1", "ConfigMap", AUTOSCALER[0], "cluster-autoscaler-status
 # It writes its status every ten seconds.
 _FRESH = timedelta(minutes=3)
 _TAG_MINOR = re.compile(r":v?1\.(\d+)\.")
-_LOGS = f"kubectl -n {AUTOSCALER[0]} logs -l app.kubernetes.io/instance={AUTOSCALER[1]} --tail=50"
+LOGS = f"kubectl -n {AUTOSCALER[0]} logs -l app.kubernetes.io/instance={AUTOSCALER[1]} --tail=50"
 
 
 def found(context: Context) -> dict[tuple[str, str], Revision]:
@@ -118,12 +118,12 @@ def autoscaler_version(context: Context) -> Result:
     family=Family.KUBERNETES,
     needs=("autoscaler.release",),
     stage="autoscaler",
-    remedy=_LOGS,
+    remedy=LOGS,
 )
 def autoscaler_status(context: Context) -> Result:
     """The autoscaler's own status is minutes old at most, and Healthy for the cluster and each node group. A Ready
     pod proves less: with a chart that is too old for it, the autoscaler is Ready and never scales."""
-    status = _status(context)
+    status = current_status(context)
     if isinstance(status, Result):
         return status
     written = _moment(str(status.get("time", "")))
@@ -155,12 +155,12 @@ def autoscaler_status(context: Context) -> Result:
     family=Family.KUBERNETES,
     needs=("autoscaler.status", "eks.node-groups"),
     stage="autoscaler",
-    remedy=_LOGS,
+    remedy=LOGS,
 )
 def autoscaler_node_groups(context: Context) -> Result:
     """The Auto Scaling groups in the autoscaler's status are those of the cluster's node groups, no more and no
     fewer: it finds them by their tags."""
-    status = _status(context)
+    status = current_status(context)
     if isinstance(status, Result):
         return status
     watched = {str(group.get("name")) for group in status.get("nodeGroups") or ()}
@@ -180,7 +180,7 @@ def autoscaler_node_groups(context: Context) -> Result:
     return passed(", ".join(sorted(watched)))
 
 
-def _status(context: Context) -> Mapping[str, Any] | Result:
+def current_status(context: Context) -> Mapping[str, Any] | Result:
     """The autoscaler's status as it stands in its ConfigMap, or why there is none."""
 
     def ask() -> Mapping[str, Any] | Result:

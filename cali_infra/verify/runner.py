@@ -157,7 +157,7 @@ class _Round:
     def go(self) -> dict[str, Result]:
         for check in [check for check in self.checks if check.id in self.refused]:
             del self._waiting[check.id]
-            self._settle(check, skipped("needs approval, and was not approved"))
+            self._settle(check, skipped(f"not approved: {check.question}"))
         interrupted = False
         while self._waiting or self._running:
             if self.runner.cancel.is_set() and not interrupted:
