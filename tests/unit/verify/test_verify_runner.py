@@ -256,7 +256,7 @@ def test_what_asks_a_person_runs_only_after_a_yes() -> None:
     behind = make("deep.more", lambda context: passed("fine"), "deep.autoscaler")
 
     assert said(run(costly, behind)) == {"deep.autoscaler": "skip", "deep.more": "skip"}
-    assert run(costly, behind)["deep.autoscaler"].detail == "not approved: May it cost money?"
+    assert run(costly, behind)["deep.autoscaler"].detail == "not approved: a node costs money"
     asked: list[str] = []
 
     def yes(check: Check) -> bool:

@@ -6,7 +6,7 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -28,6 +28,7 @@ from cali_infra.core.storage_class import DEFAULT
 from cali_infra.core.workspace import Owner
 from cali_infra.plans import Action, ResourceChange
 from cali_infra.sandbox.aws.controls import Fault
+from cali_infra.sandbox.ports import ScalingGroup
 from cali_infra.verify.checks import Result, Status
 from cali_infra.verify.families import CHECKS
 from cali_infra.verify.subject import Subject
@@ -48,16 +49,22 @@ class Case:
     remedy: str
     status: Status = Status.FAIL
     ahead: timedelta = timedelta()
+    hurry: float = 1.0
 
 
 CASES: list[Case] = []
 
 
 def case(
-    check: str, cause: str, remedy: str, status: Status = Status.FAIL, ahead: timedelta = timedelta()
+    check: str,
+    cause: str,
+    remedy: str,
+    status: Status = Status.FAIL,
+    ahead: timedelta = timedelta(),
+    hurry: float = 1.0,
 ) -> Callable[[Callable[[Whole], Iterator[Broken]]], Callable[[Whole], Iterator[Broken]]]:
     def add(function: Callable[[Whole], Iterator[Broken]]) -> Callable[[Whole], Iterator[Broken]]:
-        CASES.append(Case(check, contextmanager(function), cause, remedy, status, ahead))
+        CASES.append(Case(check, contextmanager(function), cause, remedy, status, ahead, hurry))
         return function
 
     return add
@@ -1011,6 +1018,135 @@ def a_record_without_a_time(whole: Whole) -> Iterator[Broken]:
         yield None
 
 
+# -- deep -----------------------------------------------------------------------------------------------------
+
+
+@case("deep.leftovers", "left by an earlier run: EBS volume vol-123 .pvc-1.", "delete-volume", Status.WARN)
+def a_volume_of_a_run_that_was_killed(whole: Whole) -> Iterator[Broken]:
+    volume = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": "pvc-1"},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "capacity": {"storage": "1Gi"},
+            "claimRef": {"namespace": "cali-verify-abcdef", "name": "volume"},
+            "csi": {"driver": "ebs.csi.aws.com", "volumeHandle": "vol-123"},
+        },
+    }
+    whole.kubernetes.create(volume)
+    yield None
+    whole.kubernetes.delete(ObjectRef("v1", "PersistentVolume", None, "pvc-1"), wait=5)
+
+
+@case(
+    "deep.volume",
+    "no volume within 180 seconds: ExternalProvisioning: Waiting for a volume to be created",
+    "logs deployment/ebs-csi-controller",
+    hurry=60,
+)
+def a_driver_that_is_gone(whole: Whole) -> Iterator[Broken]:
+    with whole.without(ObjectRef("apps/v1", "Deployment", "kube-system", "ebs-csi-controller")):
+        yield None
+
+
+@case("deep.volume", "cannot be written and read: sync: I/O error", "kubectl get events -A")
+def a_disk_that_fails(whole: Whole) -> Iterator[Broken]:
+    programs = whole.folder / "programs"
+    programs.mkdir(exist_ok=True)
+    (programs / "sync").write_text("#!/bin/sh\necho 'sync: I/O error' >&2\nexit 1\n")
+    (programs / "sync").chmod(0o755)
+    with whole.another_crew(PATH=f"{programs}:/usr/bin:/bin"):
+        yield None
+
+
+@case("deep.volume", "EBS volume vol-.* its class does not delete it", "kubectl get persistentvolumes")
+def a_class_that_keeps_its_volumes(whole: Whole) -> Iterator[Broken]:
+    keeping = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "keeping", "annotations": {DEFAULT: "true"}},
+        "provisioner": "ebs.csi.aws.com",
+        "parameters": {"encrypted": "true"},
+        "reclaimPolicy": "Retain",
+    }
+    whole.kubernetes.create(keeping)
+    mark = {"metadata": {"annotations": {DEFAULT: "true"}}}
+    with whole.patched(GP2, {"metadata": {"annotations": {DEFAULT: None}}}, mark):
+        yield None
+    whole.kubernetes.delete(replace(GP2, name="keeping"), wait=5)
+    for volume in whole.kubernetes.list("v1", "PersistentVolume"):
+        if volume["spec"]["storageClassName"] == "keeping":
+            name = volume["metadata"]["name"]
+            whole.kubernetes.delete(ObjectRef("v1", "PersistentVolume", None, name), wait=5)
+
+
+@case("deep.scale-up", "no word of the autoscaler within 3 minutes: .*is not scheduled", "logs", hurry=60)
+def an_autoscaler_that_crashes(whole: Whole) -> Iterator[Broken]:
+    with (
+        whole.another_crew(),
+        failing(whole, pod_of(whole, "kube-system", "cluster-autoscaler"), "CrashLoopBackOff"),
+    ):
+        yield None
+
+
+@case("deep.scale-up", "no word of the autoscaler within 3 minutes", "kubectl -n kube-system logs", hurry=60)
+def an_autoscaler_that_cannot_ask(whole: Whole) -> Iterator[Broken]:
+    with whole.another_crew(), without_identity(whole, "cluster-autoscaler"):
+        yield None
+
+
+@case(
+    "deep.scale-up",
+    "cannot add a node: Scale-up failed for group eks-.*: AccessDenied: .*SetDesiredCapacity",
+    "cali verify autoscaler",
+    hurry=60,
+)
+def an_autoscaler_that_is_refused(whole: Whole) -> Iterator[Broken]:
+    with role_policy(whole, lambda found: found.pop()):  # type: ignore[arg-type, return-value]
+        yield None
+
+
+@case("deep.scale-up", "no node group may grow: eks-.* has 3 of 3 nodes", "set eks.max_nodes", Status.WARN)
+def a_group_at_its_maximum(whole: Whole) -> Iterator[Broken]:
+    whole.resize(3, most=3)
+    with whole.another_crew():
+        yield None
+
+
+@case(
+    "deep.scale-up",
+    "adds no node: pod didn't trigger scale-up: 1 max node group size reached",
+    "kubectl -n kube-system logs",
+    hurry=60,
+)
+def a_group_whose_maximum_the_status_does_not_know_yet(whole: Whole) -> Iterator[Broken]:
+    with whole.another_crew():
+        whole.resize(3, most=3)
+        yield None
+
+
+@case(
+    "deep.scale-up",
+    r"3->4 \(max: 8\).*, and the pod does not run within 10 minutes: .*anti-affinity",
+    f"describe-scaling-activities --auto-scaling-group-name eks-.* --region {REGION}",
+    hurry=100,
+)
+def a_node_that_does_not_come(whole: Whole) -> Iterator[Broken]:
+    class OutOfCapacity:
+        def scaling_groups(self, cluster: str) -> Sequence[ScalingGroup]:
+            return whole.cloud.scaling_groups(cluster)
+
+        def pod_role(self, cluster: str, namespace: str, service_account: str) -> str | None:
+            return whole.cloud.pod_role(cluster, namespace, service_account)
+
+        def set_desired(self, cluster: str, group: str, desired: int, role: str) -> None:
+            """Nothing comes of it."""
+
+    with whole.another_crew(OutOfCapacity()):
+        yield None
+
+
 # -- the tests ------------------------------------------------------------------------------------------------
 
 
@@ -1059,7 +1195,12 @@ def test_everything_passes_on_a_whole_platform(whole: Whole) -> None:
 def test_a_break_is_seen_by_the_check_that_is_there_for_it(whole: Whole, broken: Case) -> None:
     family = BY_ID[broken.check].family
     with broken.breaks(whole) as subject:
-        found = whole.results(family.value, subject=subject, now=lambda: datetime.now(UTC) + broken.ahead)
+        found = whole.results(
+            family.value,
+            subject=subject,
+            now=lambda: datetime.now(UTC) + broken.ahead,
+            hurry={broken.check: broken.hurry},
+        )
     result = found[broken.check]
     assert result.status is broken.status, found
     assert re.search(broken.cause, result.detail), result.detail
