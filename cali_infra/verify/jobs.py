@@ -37,6 +37,8 @@ GOING = 90.0
 _STUCK = 20.0
 # Beyond its own deadline, in seconds: for the controller to see it.
 _SLACK = 15.0
+# Ends of a container that never ran; their times are none.
+_NO_START = ("StartError", "ContainerCannotRun")
 _SHORTEST, _LONGEST = 0.1, 1.0
 _LOG_LINES = 2000
 _LAST_LINES = 3
@@ -217,6 +219,8 @@ def wait(context: Context, ref: ObjectRef, seconds: float) -> Ended:
         for pod in pods:
             if (ended := _ended(kubernetes, pod)) is not None:
                 return ended
+            if words := _refused(pod):
+                raise JobError(f"{ref} does not start: {words}", reason="NotStarted", object_ref=str(ref))
         found = kubernetes.get(ref)
         if found is None:
             raise JobError(f"{ref} was deleted while it ran", reason="Gone", object_ref=str(ref))
@@ -255,7 +259,7 @@ def _ended(kubernetes: Kubernetes, pod: Object) -> Ended | None:
     """What came of a pod's container; None while it has not ended."""
     for status in (pod.get("status") or {}).get("containerStatuses") or ():
         terminated = (status.get("state") or {}).get("terminated")
-        if terminated and terminated.get("startedAt"):
+        if terminated and terminated.get("reason") not in _NO_START:
             meta = pod["metadata"]
             try:
                 log = kubernetes.log(
@@ -271,6 +275,15 @@ def _ended(kubernetes: Kubernetes, pod: Object) -> Ended | None:
                 log,
             )
     return None
+
+
+def _refused(pod: Object) -> str:
+    """What the runtime says of a container whose command it cannot start."""
+    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+        terminated = (status.get("state") or {}).get("terminated") or {}
+        if terminated.get("reason") in _NO_START:
+            return f"{terminated['reason']}: {terminated.get('message', '')}"
+    return ""
 
 
 def _reasons(kubernetes: Kubernetes, job: Object, pods: Sequence[Object]) -> Iterator[str]:

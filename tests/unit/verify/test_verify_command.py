@@ -162,6 +162,48 @@ class TestARun:
             assert SENTINEL not in content
         assert "********" in ran.out and "********" in html.read_text()
 
+    def test_without_a_terminal_what_costs_money_is_skipped_unless_it_is_approved(
+        self, cali: Cali, project: dict[str, str], whole: Whole
+    ) -> None:
+        deep = ("--output", "json", "verify", "storage", "--deep")
+        with whole.working():
+            ran = cali(*deep, environ=project)
+        assert ran.code == 0, ran.err
+        assert (ran.statuses["deep.volume"], ran.statuses["deep.scale-up"]) == ("pass", "skip")
+        (skipped,) = [one for one in ran.document["checks"] if one["id"] == "deep.scale-up"]
+        assert skipped["detail"].startswith("not approved: deep.scale-up has the autoscaler add a node")
+
+        with whole.working():
+            ran = cali(*deep, "--yes", environ=project)
+        whole.resize(3)
+        assert ran.statuses["deep.scale-up"] == "pass", ran.out
+
+    def test_in_a_terminal_it_is_asked_once_and_before_anything_begins(
+        self, tmp_path: Path, project: dict[str, str], whole: Whole
+    ) -> None:
+        class Terminal(io.StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        out, err = io.StringIO(), Terminal()
+        ui = UI(
+            stdin=Terminal("n\n"),
+            stdout=out,
+            stderr=err,
+            environ={"TERM": "dumb"},
+            clock=lambda: 0.0,
+            now=lambda: datetime(2026, 11, 23, 12, 0),
+        )
+        code = run(["--output", "json", "verify", "deep.scale-up", "--wait", "1s"], ui, project, tmp_path)
+        assert code == 0
+        assert err.getvalue().count("Run it? [y/N]") == 1
+        statuses = {check["id"]: check["status"] for check in json.loads(out.getvalue())["checks"]}
+        assert statuses["deep.scale-up"] == "skip"
+
+    def test_deep_checks_run_only_when_they_are_asked_for(self, cali: Cali, project: dict[str, str]) -> None:
+        ran = cali("--output", "json", "verify", "kubernetes.nodes", "storage", "--e2e", environ=project)
+        assert not [name for name in ran.statuses if name.startswith("deep.")]
+
     def test_a_warning_fails_when_it_counts(self, cali: Cali, project: dict[str, str], whole: Whole) -> None:
         whole.cloud.controls.ail("nodegroup", "cali-default-nodes", {"version": "1.34"})
         assert cali("verify", "eks.node-groups", environ=project).code == 0
