@@ -28,6 +28,7 @@
         │   ├── ConflictError
         │   ├── PodPortError
         │   ├── PodCommandError
+    │   ├── JobError
         │   └── UnreachableError
         ├── KubeconfigError
         ├── KustomizeError
@@ -338,6 +339,16 @@ class PodCommandError(KubernetesError):
         super().__init__(f"{where}: {words} (exit code {exit_code})", object_ref=where)
         self.exit_code = exit_code
         self.words = words
+
+
+class JobError(KubernetesError):
+    """A Job did not come to an end; `reason` is the controller's word, or NotStarted, or Gone."""
+
+    code = "kubernetes-job"
+
+    def __init__(self, message: str, *, reason: str, object_ref: str = "", remedy: str = "") -> None:
+        super().__init__(message, object_ref=object_ref, remedy=remedy)
+        self.reason = reason
 
 
 class UnreachableError(KubernetesError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from threading import Event
 from typing import Any
 
@@ -126,6 +126,14 @@ def pod_reasons(kubernetes: Kubernetes, pod: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: {container['name']} ended with {ended['exitCode']}"
         if waiting.get("reason") == "CrashLoopBackOff":
             yield from _last_lines(kubernetes, pod, container["name"])
+
+
+def events(kubernetes: Kubernetes, obj: Mapping[str, Any]) -> Iterator[Object]:
+    """The events about an object, the latest first."""
+    found = kubernetes.list("v1", "Event", obj["metadata"].get("namespace", "default"))
+    uid = obj["metadata"].get("uid")
+    about = [event for event in found if (event.get("involvedObject") or {}).get("uid") == uid]
+    yield from sorted(about, key=lambda event: event.get("lastTimestamp") or "", reverse=True)
 
 
 def _last_lines(kubernetes: Kubernetes, pod: dict[str, Any], container: str) -> Iterator[str]:

@@ -450,6 +450,24 @@ class Grafana(Section):
     )
 
 
+class Verify(Section):
+    """What `cali verify` runs in the cluster."""
+
+    image: Annotated[
+        str,
+        AfterValidator(
+            _shape(
+                r"[a-z0-9][a-z0-9._:/-]*(:[A-Za-z0-9_][A-Za-z0-9._-]*|@sha256:[0-9a-f]{64})",
+                "an image with its tag or digest, such as public.ecr.aws/docker/library/busybox:1.37.0",
+            )
+        ),
+    ] = Field(
+        "public.ecr.aws/docker/library/busybox:1.37.0",
+        description="Image with a shell, for what verify --deep and --e2e run in the cluster",
+        examples=["mirror.example.com/busybox:1.37.0"],
+    )
+
+
 class Settings(File):
     """The whole of `cali.yaml`; every key has a default."""
 
@@ -497,6 +515,7 @@ class Settings(File):
     airflow: Airflow = Field(Airflow(), description="Airflow")
     milvus: Milvus = Field(Milvus(), description="Milvus")
     grafana: Grafana = Field(Grafana(), description="Grafana")
+    verify: Verify = Field(Verify(), description="What `cali verify` runs in the cluster")
 
     @property
     def cluster_name(self) -> str:

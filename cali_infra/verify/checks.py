@@ -35,11 +35,14 @@ class Family(Enum):
     AWS = "aws"
     KUBERNETES = "kubernetes"
     OPENSEARCH = "opensearch"
+    DEEP = "deep"
 
     @property
     def title(self) -> str:
         """Its name for a person."""
-        return {"aws": "AWS", "kubernetes": "Kubernetes", "opensearch": "OpenSearch"}[self.value]
+        return {"aws": "AWS", "kubernetes": "Kubernetes", "opensearch": "OpenSearch", "deep": "Deep"}[
+            self.value
+        ]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ one round of checks: the next round asks anew.
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,11 @@ T = TypeVar("T")
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def unused() -> str:
+    """Six characters that nobody has used before."""
+    return secrets.token_hex(3)
 
 
 class LateError(OperationError):
@@ -109,7 +115,8 @@ class Undoing:
 class Context:
     """What one check works with. `cancel` is set when it is to stop: the run was interrupted, or its time is over.
 
-    `clock` counts seconds and `deadline` is the moment on it at which the check is given up.
+    `clock` counts seconds and `deadline` is the moment on it at which the check is given up. `six` makes six
+    characters that nobody has used before, for the name of what is made.
     """
 
     subject: Subject
@@ -118,6 +125,7 @@ class Context:
     deadline: float
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = _now
+    six: Callable[[], str] = unused
     undoing: Undoing = field(default_factory=Undoing)
 
     def fact(self, name: str, ask: Callable[[], T]) -> T:

@@ -12,7 +12,7 @@ from typing import Any
 
 from cali_infra.adapters.kubernetes import ObjectRef
 from cali_infra.core import fluent_bit
-from cali_infra.core.rollout import pod_reasons, reasons, replicas
+from cali_infra.core.rollout import events, pod_reasons, reasons, replicas
 from cali_infra.core.stages import Kind, closure
 from cali_infra.core.storage_class import is_default
 from cali_infra.verify.checks import Check, Family, Result, check, failed, few, passed, warned
@@ -231,13 +231,7 @@ def claims_bound(context: Context) -> Result:
 
 def _events(context: Context, obj: Object) -> Iterator[str]:
     """What the events say of an object, the latest first."""
-    events = context.kubernetes().list("v1", "Event", obj["metadata"]["namespace"])
-    about = [
-        event
-        for event in events
-        if (event.get("involvedObject") or {}).get("uid") == obj["metadata"].get("uid")
-    ]
-    for event in sorted(about, key=lambda event: event.get("lastTimestamp") or "", reverse=True):
+    for event in events(context.kubernetes(), obj):
         yield f"{event.get('reason', '')}: {event.get('message', '')}"
 
 

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from cali_infra.errors import CaliError, RunInterruptedError
 from cali_infra.verify.checks import Check, Result, Status, failed, skipped
-from cali_infra.verify.context import Context, Facts, Undoing
+from cali_infra.verify.context import Context, Facts, Undoing, unused
 from cali_infra.verify.report import Line, Report
 from cali_infra.verify.subject import Subject
 
@@ -80,7 +80,7 @@ class Runner:
 
     `cancel` ends the run: nothing more is begun, what is under way gets its grace, and what is known is reported.
     `approve` is asked once, before anything begins, for each check that has a question. `clock` counts seconds,
-    `now` is the time of day.
+    `now` is the time of day, `six` makes the random part of a name.
     """
 
     subject: Subject
@@ -89,6 +89,7 @@ class Runner:
     approve: Callable[[Check], bool] = _approve
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = _now
+    six: Callable[[], str] = unused
 
     def run(self, checks: Sequence[Check]) -> Report:
         """Run these checks once, in the order of their needs; every need has to be among them."""
@@ -195,6 +196,7 @@ class _Round:
             started + check.timeout,
             clock=runner.clock,
             now=runner.now,
+            six=runner.six,
             undoing=Undoing(),
         )
         turn = _Turn(check, context, started, context.deadline)
