@@ -1,6 +1,6 @@
 """One log line, followed: from a pod through Fluent Bit to OpenSearch, to Grafana, and into an analysis.
 
-A Job writes a line that nobody else has, with an `@timestamp` of its own that lies. Each leg has its check, and each
+A Job writes a line that nobody else has, with an `@timestamp` of its own that lies. Each leg has its check, which
 measures how long it took. What the platform is made of has checks of its own; where a line does not come through,
 those say here why not.
 """
