@@ -34,6 +34,8 @@
         ├── KustomizeError
         ├── GitError
         ├── OpenSearchError
+        ├── GrafanaError
+        ├── AirflowError
         └── SandboxError
 
 An error carries objects, not only text: `code` is stable and goes into the JSON, `message` says what
@@ -395,6 +397,26 @@ class OpenSearchError(OperationError):
     """The OpenSearch domain refused a request or cannot be reached."""
 
     code = "opensearch"
+
+    def __init__(self, message: str, *, status: int | None = None, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
+
+
+class GrafanaError(OperationError):
+    """Grafana, or a data source behind it, refused a request or cannot be reached; `status` is the HTTP one."""
+
+    code = "grafana"
+
+    def __init__(self, message: str, *, status: int | None = None, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
+
+
+class AirflowError(OperationError):
+    """Airflow's API server refused a request or cannot be reached."""
+
+    code = "airflow"
 
     def __init__(self, message: str, *, status: int | None = None, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)

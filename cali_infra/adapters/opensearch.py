@@ -156,6 +156,11 @@ class OpenSearch:
         """Make or replace an index template; indices that exist keep what they were made with."""
         self._request("PUT", f"/_index_template/{_path(name)}", body)
 
+    def mapping(self, index: str) -> Body:
+        """The mapping of one index: its fields and their types."""
+        found = self._request("GET", f"/{_path(index)}/_mapping")
+        return dict(found[index]["mappings"])
+
     def policy(self, name: str) -> tuple[Body, dict[str, int]] | None:
         """The index state policy of this name with the version that a replacement has to name, or None."""
         found = self._find(f"{_RETENTION}/policies/{_path(name)}")

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 NAMESPACE = "logging"
+# The DaemonSet and its container, and how its pods are found. Source: k8s/fluent-bit/daemonset.yaml.
+NAME = "fluent-bit"
+SELECTOR = {"app.kubernetes.io/name": "fluent-bit"}
 SECRET = "fluent-bit-opensearch"
 SETTINGS_FILE = "settings.env"
 REVISION = "cali/credentials-revision"

@@ -97,7 +97,6 @@ def replicas(obj: Object) -> tuple[int, int]:
 
 def reasons(kubernetes: Kubernetes, obj: Object) -> Iterator[str]:
     """Why a workload is not ready, as its pods and the events tell it; an empty object is one that is gone."""
-    """What stands in the way, as pods and events tell it."""
     if not obj:
         yield "it is gone"
         return

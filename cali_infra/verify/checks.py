@@ -35,14 +35,22 @@ class Family(Enum):
     AWS = "aws"
     KUBERNETES = "kubernetes"
     OPENSEARCH = "opensearch"
+    E2E = "e2e"
     DEEP = "deep"
 
     @property
     def title(self) -> str:
         """Its name for a person."""
-        return {"aws": "AWS", "kubernetes": "Kubernetes", "opensearch": "OpenSearch", "deep": "Deep"}[
-            self.value
-        ]
+        return _TITLES[self.value]
+
+
+_TITLES = {
+    "aws": "AWS",
+    "kubernetes": "Kubernetes",
+    "opensearch": "OpenSearch",
+    "e2e": "End to end",
+    "deep": "Deep",
+}
 
 
 @dataclass(frozen=True)

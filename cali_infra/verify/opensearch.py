@@ -279,7 +279,7 @@ def records(context: Context) -> Result:
         return failed(f"no record of the last {minutes:.0f} minutes in {index.pattern}")
     for hit in hits:
         source = hit["_source"]
-        at, taken = _moment(source.get("@timestamp")), _moment(source.get("time"))
+        at, taken = moment(source.get("@timestamp")), moment(source.get("time"))
         if at is None:
             return failed(f"{_pod(source)}: @timestamp is {source.get('@timestamp')!r}, and no time")
         if taken is not None and abs((at - taken).total_seconds()) > _NEAR:
@@ -288,7 +288,7 @@ def records(context: Context) -> Result:
                 f"{source['time']}",
                 "cali up logging",
             )
-    newest = _moment(hits[0]["_source"].get("@timestamp"))
+    newest = moment(hits[0]["_source"].get("@timestamp"))
     assert newest is not None
     age = max(0.0, (context.now() - newest).total_seconds())
     total = found["hits"]["total"]["value"]
@@ -334,7 +334,7 @@ def _pod(source: Body) -> str:
     return f"{kubernetes.get('namespace_name', '?')}/{kubernetes.get('pod_name', '?')}"
 
 
-def _moment(text: Any) -> datetime | None:
+def moment(text: Any) -> datetime | None:
     """A time of RFC 3339, to the microsecond; None for what is none."""
     if not isinstance(text, str):
         return None

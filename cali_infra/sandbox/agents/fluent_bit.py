@@ -1,30 +1,80 @@
-"""Fluent Bit: log lines of the pods on the nodes where it is ready, shipped as its DaemonSet is told to.
+"""Fluent Bit: the log lines of the pods on the nodes where it is ready, shipped as its DaemonSet is told to.
 
-The host, the index prefix and the credentials come from the ConfigMap and the Secret that the DaemonSet names, and
-the lines arrive over HTTPS like anybody's. Every pod has written one line when it started, and one of them writes
-another every minute. It evaluates no filter: the records have the form that the platform's own configuration gives
-them. It sends to loopback only.
+What becomes of a line is what the configuration says that the DaemonSet mounts: `sandbox/fluent_bit` evaluates
+it, and where it cannot, nothing is shipped and the reason is logged once. A change counts with the next tick,
+where a real pod would have to start anew first.
+
+Every container's lines are shipped once, in their order, also those of pods that have ended; a pod that is
+deleted takes its log along. A pod that has written nothing has a line for its start, and one of them another line
+every minute: the containers are none, and somebody has to write. What OpenSearch does not take is sent again with
+the next tick, without an end; what it refuses for what it says is given up at the first time, where the real one
+tries for hours before. It sends to loopback only.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-import urllib3
-
+from cali_infra.sandbox.agents import bulk, daemon
+from cali_infra.sandbox.fluent_bit import ConfigurationError, LogFile, Pipeline
+from cali_infra.sandbox.kubernetes.logs import Container, LogLine
 from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
 
 _log = logging.getLogger(__name__)
 _DAEMON = ("logging", "fluent-bit")
 _EVERY = 60.0
 _LOOPBACK = ("127.0.0.1", "localhost")
+_IDENTIFIER = re.compile(r"[0-9a-f]{64}")
 Obj = Mapping[str, Any]
+Said = tuple[str, str, tuple[tuple[str, str], ...]]
+
+
+@dataclass(frozen=True)
+class _Position:
+    """How far a container's log was read: so many lines, the last of which was this one."""
+
+    count: int
+    last: LogLine
+
+    @classmethod
+    def behind(cls, lines: Sequence[LogLine]) -> _Position:
+        return cls(len(lines), lines[-1])
+
+    def unread(self, lines: Sequence[LogLine]) -> Sequence[LogLine]:
+        """What was written since; a log that is another one by now is read from its head."""
+        if len(lines) < self.count or lines[self.count - 1] != self.last:
+            return lines
+        return lines[self.count :]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One container's new lines, and all that it has written."""
+
+    container: Container
+    file: LogFile
+    new: Sequence[LogLine]
+    written: Sequence[LogLine]
+
+
+@dataclass
+class _Memory:
+    """What is remembered of one cluster; `invented` are lines of pods that write nothing, until they are taken."""
+
+    read: dict[Container, _Position] = field(default_factory=dict)
+    invented: dict[Container, tuple[LogLine, ...]] = field(default_factory=dict)
+    started: set[str] = field(default_factory=set)
+    said: Said | None = None
+    pipeline: Pipeline | None = None
+    trouble: str = ""
+    last: datetime | None = None
+    turn: int = 0
 
 
 class FluentBit:
@@ -34,53 +84,95 @@ class FluentBit:
         self._clusters = clusters
         self._ca_file = ca_file
         self._now = now
-        self._shipped: dict[str, set[str]] = {}
-        self._last: dict[str, datetime] = {}
-        self._turn = 0
+        self._memories: dict[str, _Memory] = {}
 
     def tick(self, cluster: str) -> None:
         """Ship what has been written since; what OpenSearch does not take is tried again with the next tick."""
-        daemon = self._named(cluster, "daemonsets", *_DAEMON, group="apps")
-        if daemon is None:
+        found = self._named(cluster, "daemonsets", *_DAEMON, group="apps")
+        if found is None:
             return
-        environ = dict(self._environ(cluster, daemon))
-        pods = self._clusters.objects(cluster, "pods")
-        nodes = {pod["spec"].get("nodeName") for pod in pods if _owned_by(pod, daemon) and _ready(pod)}
-        readable = [
-            pod
-            for pod in pods
-            if pod["spec"].get("nodeName") in nodes and not _owned_by(pod, daemon) and _ready(pod)
-        ]
-        shipped = self._shipped.setdefault(cluster, set())
-        records = [(pod, "started", self._now()) for pod in readable if pod["metadata"]["uid"] not in shipped]
-        if not records and readable and self._due(cluster):
-            self._turn += 1
-            records = [(readable[self._turn % len(readable)], "still running", self._now())]
-        if records and self._send(environ, [_record(pod, line, at, environ) for pod, line, at in records]):
-            shipped.update(pod["metadata"]["uid"] for pod, _, _ in records)
-            self._last[cluster] = self._now()
+        memory = self._memories.setdefault(cluster, _Memory())
+        pipeline = self._pipeline(cluster, found, memory)
+        if pipeline is None or pipeline.destination.host not in _LOOPBACK:
+            return
+        if batches := list(self._batches(cluster, found, memory, pipeline)):
+            self._ship(memory, pipeline, batches)
 
     def forget(self, cluster: str) -> None:
         """A cluster is gone."""
-        self._shipped.pop(cluster, None)
-        self._last.pop(cluster, None)
+        self._memories.pop(cluster, None)
 
-    def _due(self, cluster: str) -> bool:
-        last = self._last.get(cluster)
-        return last is None or (self._now() - last).total_seconds() >= _EVERY
+    def _pipeline(self, cluster: str, found: Obj, memory: _Memory) -> Pipeline | None:
+        """What the DaemonSet's pods are told now, read once as long as it stays the same."""
+        namespace = found["metadata"]["namespace"]
 
-    def _environ(self, cluster: str, daemon: Obj) -> Iterator[tuple[str, str]]:
-        """The variables that the container reads from ConfigMaps and Secrets; one that is missing is left out."""
-        namespace = daemon["metadata"]["namespace"]
-        (container, *_) = daemon["spec"]["template"]["spec"]["containers"]
-        for source in container.get("envFrom") or ():
-            if "configMapRef" in source:
-                found = self._named(cluster, "configmaps", namespace, source["configMapRef"]["name"])
-                yield from ((found or {}).get("data") or {}).items()
-            if "secretRef" in source:
-                found = self._named(cluster, "secrets", namespace, source["secretRef"]["name"])
-                for key, value in ((found or {}).get("data") or {}).items():
-                    yield key, base64.b64decode(value).decode()
+        def find(plural: str, name: str) -> Obj | None:
+            return self._named(cluster, plural, namespace, name)
+
+        said: Said | None = None
+        try:
+            file, text = daemon.configuration(found, find)
+            environ = dict(daemon.environment(found, find))
+            said = (file, text, tuple(sorted(environ.items())))
+            if said != memory.said:
+                memory.pipeline = None
+                memory.pipeline = Pipeline.read(file, text, environ)
+        except ConfigurationError as error:
+            if str(error) != memory.trouble:
+                _log.warning("Fluent Bit in %s ships nothing: %s", cluster, error)
+            memory.said, memory.pipeline, memory.trouble = said, None, str(error)
+            return None
+        if memory.pipeline is not None:
+            memory.said, memory.trouble = said, ""
+        return memory.pipeline
+
+    def _batches(self, cluster: str, found: Obj, memory: _Memory, pipeline: Pipeline) -> Iterator[_Batch]:
+        pods = self._clusters.objects(cluster, "pods")
+        nodes = {pod["spec"].get("nodeName") for pod in pods if _owned_by(pod, found) and _ready(pod)}
+        logs = {
+            _key(pod, name): LogFile.of(pod, name, _identifier(pod, name))
+            for pod in pods
+            if pod["spec"].get("nodeName") in nodes
+            for name in _containers(pod)
+        }
+        logs = {container: file for container, file in logs.items() if pipeline.takes(file.path)}
+        written = self._clusters.all_log_lines(cluster)
+        self._invent(memory, [pod for pod in pods if _is_quiet(pod, logs, written)])
+        memory.read = {key: at for key, at in memory.read.items() if key in written}
+        memory.invented = {key: lines for key, lines in memory.invented.items() if key in logs}
+        memory.started &= {pod["metadata"]["uid"] for pod in pods}
+        for container, file in logs.items():
+            lines = written.get(container, ())
+            before = memory.read.get(container)
+            new = before.unread(lines) if before else lines
+            if new or container in memory.invented:
+                yield _Batch(container, file, (*memory.invented.get(container, ()), *new), lines)
+
+    def _invent(self, memory: _Memory, quiet: Sequence[Obj]) -> None:
+        """Lines of the pods that have written nothing: of each when it started, and of one from time to time."""
+        at = self._now()
+        fresh = [pod for pod in quiet if pod["metadata"]["uid"] not in memory.started]
+        for pod in fresh:
+            memory.invented[_first(pod)] = (_line(pod, "started", at),)
+            memory.started.add(pod["metadata"]["uid"])
+        due = memory.last is None or (at - memory.last).total_seconds() >= _EVERY
+        if quiet and due and not memory.invented:
+            memory.turn += 1
+            pod = quiet[memory.turn % len(quiet)]
+            memory.invented[_first(pod)] = (_line(pod, "still running", at),)
+
+    def _ship(self, memory: _Memory, pipeline: Pipeline, batches: Sequence[_Batch]) -> None:
+        made = [pipeline.documents(batch.file, batch.new) for batch in batches]
+        answers = bulk.send(pipeline.destination, [one for some in made for one in some], self._ca_file)
+        for batch, documents in zip(batches, made, strict=True):
+            mine, answers = answers[: len(documents)], answers[len(documents) :]
+            if not all(mine):
+                continue
+            memory.invented.pop(batch.container, None)
+            if batch.written:
+                memory.read[batch.container] = _Position.behind(batch.written)
+            if documents:
+                memory.last = self._now()
 
     def _named(self, cluster: str, plural: str, namespace: str, name: str, group: str = "") -> Obj | None:
         for obj in self._clusters.objects(cluster, plural, group):
@@ -88,56 +180,38 @@ class FluentBit:
                 return obj
         return None
 
-    def _send(self, environ: Mapping[str, str], records: list[dict[str, Any]]) -> bool:
-        """Whether OpenSearch took them all."""
-        host = environ.get("OPENSEARCH_HOST", "")
-        if host not in _LOOPBACK:
-            return False
-        lines = []
-        for record in records:
-            day = record["@timestamp"][:10].replace("-", ".")
-            identifier = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:32]
-            target = {"_index": f"{environ.get('INDEX_PREFIX', '')}-{day}", "_id": identifier}
-            lines += [{"create": target}, record]
-        credentials = f"{environ.get('OPENSEARCH_USER', '')}:{environ.get('OPENSEARCH_PASSWORD', '')}"
-        headers = {
-            "Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}",
-            "Content-Type": "application/x-ndjson",
-        }
-        body = "".join(json.dumps(line) + "\n" for line in lines)
-        url = f"https://{host}:{environ.get('OPENSEARCH_PORT', '443')}/_bulk"
-        try:
-            with urllib3.PoolManager(ca_certs=self._ca_file, retries=False, timeout=5.0) as pool:
-                answer = pool.request("POST", url, body=body, headers=headers)
-                taken = answer.status == 200 and not answer.json().get("errors")
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            _log.info("the log lines are not taken: %s", error)
-            return False
-        if not taken:
-            _log.info("the log lines are not taken: %s", answer.status)
-        return taken
+
+def _containers(pod: Obj) -> list[str]:
+    spec = pod["spec"]
+    return [one["name"] for one in (*(spec.get("initContainers") or ()), *spec["containers"])]
 
 
-def _record(pod: Obj, line: str, at: datetime, environ: Mapping[str, str]) -> dict[str, Any]:
-    at = at.astimezone(UTC)
-    meta = pod["metadata"]
-    container = pod["spec"]["containers"][0]
-    return {
-        "@timestamp": f"{at:%Y-%m-%dT%H:%M:%S.%f}000Z",
-        "time": f"{at:%Y-%m-%dT%H:%M:%S.%f}000Z",
-        "stream": "stdout",
-        "log": f"{container['name']}: {line}",
-        "cluster": environ.get("CLUSTER_NAME", ""),
-        "kubernetes": {
-            "pod_name": meta["name"],
-            "namespace_name": meta["namespace"],
-            "pod_id": meta["uid"],
-            "host": pod["spec"].get("nodeName", ""),
-            "container_name": container["name"],
-            # As `Replace_Dots` leaves them.
-            "labels": {key.replace(".", "_"): value for key, value in (meta.get("labels") or {}).items()},
-        },
-    }
+def _key(pod: Obj, container: str) -> Container:
+    return pod["metadata"]["namespace"], pod["metadata"]["name"], container
+
+
+def _first(pod: Obj) -> Container:
+    return _key(pod, pod["spec"]["containers"][0]["name"])
+
+
+def _line(pod: Obj, text: str, at: datetime) -> LogLine:
+    _, _, name = _first(pod)
+    return LogLine(round(at.timestamp() * 1e6) * 1000, "stdout", f"{name}: {text}")
+
+
+def _is_quiet(pod: Obj, logs: Mapping[Container, LogFile], written: Mapping[Container, object]) -> bool:
+    """Whether a ready pod whose log is read has never written a line."""
+    silent = not any(written.get(_key(pod, name)) for name in _containers(pod))
+    return silent and _first(pod) in logs and _ready(pod)
+
+
+def _identifier(pod: Obj, container: str) -> str:
+    """The runtime's identifier of a container, or one of our own where its status has none yet."""
+    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+        found = _IDENTIFIER.search(status.get("containerID") or "")
+        if status["name"] == container and found:
+            return found[0]
+    return hashlib.sha256(f"{pod['metadata']['uid']}/{container}".encode()).hexdigest()
 
 
 def _owned_by(pod: Obj, owner: Obj) -> bool:

@@ -81,6 +81,31 @@ class Table:
         return found.handle(call)
 
 
+class Repeats:
+    """The answers to calls that carried a token: the same call, sent again because its answer was lost on the way,
+    gets the same one and changes nothing more. Source: the EKS API, `clientRequestToken`.
+    """
+
+    def __init__(self) -> None:
+        self._answered: dict[tuple[str, str], tuple[Call, Result]] = {}
+
+    def answer(self, call: Call, handle: Callable[[Call], Result]) -> Result:
+        """The answer that was given before, or the one that `handle` gives; raises ServiceError as that does."""
+        token = call.get("clientRequestToken")
+        if not token:
+            return handle(call)
+        key = call.operation, str(token)
+        if key not in self._answered:
+            # A refusal changed nothing, so that the call may be made anew.
+            self._answered[key] = call, handle(call)
+        before, result = self._answered[key]
+        if before.parameters != call.parameters:
+            raise ServiceError(
+                errors.NOT_MODELLED, f"a token of {call.operation} that comes again with other parameters"
+            )
+        return result
+
+
 def not_modelled(service: str, what: str) -> ServiceError:
     """The refusal of something that AWS has and the sandbox does not."""
     return ServiceError(errors.NOT_MODELLED, f"the sandbox does not model {what} ({service})")

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 # A container by namespace, pod and its own name.
@@ -38,6 +38,10 @@ class Logs:
     def lines(self, container: Container) -> tuple[LogLine, ...]:
         """What a container has written so far, the oldest line first."""
         return self._lines.get(container, ())
+
+    def everything(self) -> Mapping[Container, tuple[LogLine, ...]]:
+        """What every container has written so far, also of pods that are gone."""
+        return dict(self._lines)
 
     def text(self, container: Container) -> str:
         """The same as `pods/log` gives it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,7 +22,7 @@ from cali_infra.sandbox.kubernetes.catalogue import Catalogue
 from cali_infra.sandbox.kubernetes.controllers import Controllers
 from cali_infra.sandbox.kubernetes.errors import ApiError, Obj
 from cali_infra.sandbox.kubernetes.executing import Surroundings
-from cali_infra.sandbox.kubernetes.logs import LogLine
+from cali_infra.sandbox.kubernetes.logs import Container, LogLine
 from cali_infra.sandbox.kubernetes.registry import Deletion, Options, Registry
 from cali_infra.sandbox.kubernetes.schemas import Schemas
 from cali_infra.sandbox.kubernetes.state import State, key_of
@@ -195,6 +195,11 @@ class KubernetesStandIn:
         """All that a container has written, the oldest line first. Raises LookupError."""
         logs = self._cluster(name).server.logs
         return self._thread.run(lambda: logs.lines((namespace, pod, container)))
+
+    def all_log_lines(self, name: str) -> Mapping[Container, tuple[LogLine, ...]]:
+        """The same of every container that has ever written, by namespace, pod and name. Raises LookupError."""
+        logs = self._cluster(name).server.logs
+        return self._thread.run(logs.everything)
 
     def set_port(
         self, name: str, namespace: str, pod: str, port: int, address: tuple[str, int] | None

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
+from cali_infra.core import assets
 from cali_infra.sandbox.agents.autoscaler import Autoscaler
 from cali_infra.sandbox.agents.fluent_bit import FluentBit
 from cali_infra.sandbox.helm import releases
 from cali_infra.sandbox.helm.charts import ChartVersion
+from cali_infra.sandbox.kubernetes.logs import LogLine
 from cali_infra.sandbox.ports import ScalingGroup
 
 Eventually = Callable[..., Any]
@@ -252,6 +254,9 @@ def yaml_size(api: Any) -> int:
 
 class TestFluentBit:
     PASSWORD = "Sh1pping-logs"
+    CONFIGMAPS = "/api/v1/namespaces/logging/configmaps"
+    DAEMON = "/apis/apps/v1/namespaces/logging/daemonsets/fluent-bit"
+    TEXT = (assets.folder("k8s") / "fluent-bit" / "fluent-bit.yaml").read_text()
 
     @pytest.fixture
     def tick(
@@ -275,11 +280,12 @@ class TestFluentBit:
         settings = {"OPENSEARCH_HOST": host, "OPENSEARCH_PORT": port, "INDEX_PREFIX": "logs"}
         api(
             "POST",
-            "/api/v1/namespaces/logging/configmaps",
+            self.CONFIGMAPS,
             {"metadata": {"name": "settings"}, "data": {**settings, "CLUSTER_NAME": "demo"}},
         )
+        self.configure(api, "config-a1", self.TEXT)
         self.run(api)
-        self.domain = domain
+        self.domain, self.cluster = domain, cluster
         agent = FluentBit(clusters, str(ca), time)
         return lambda: agent.tick(cluster.name)
 
@@ -291,25 +297,47 @@ class TestFluentBit:
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "credentials"}, "data": encoded}
         assert api.apply(f"{path}/credentials", secret).status < 300
 
+    def configure(self, api: Any, name: str, text: str) -> None:
+        data = {"fluent-bit.yaml": text}
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+        assert api.apply(f"{self.CONFIGMAPS}/{name}", body).status < 300
+
+    def change(self, api: Any, said: str, here: str = "") -> None:
+        """What the pods are configured with says this otherwise."""
+        assert self.TEXT.count(said) == 1
+        self.configure(api, "config-a1", self.TEXT.replace(said, here))
+
     @staticmethod
     def run(api: Any) -> None:
         labels = {"app": "fluent-bit"}
         sources = [{"configMapRef": {"name": "settings"}}, {"secretRef": {"name": "credentials"}}]
-        container = {"name": "fluent-bit", "image": "fluent-bit:5", "envFrom": sources}
-        template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+        container = {
+            "name": "fluent-bit",
+            "image": "fluent-bit:5",
+            "args": ["--config=/fluent-bit/config/fluent-bit.yaml"],
+            "envFrom": sources,
+            "volumeMounts": [{"name": "config", "mountPath": "/fluent-bit/config"}],
+        }
+        volumes = [{"name": "config", "configMap": {"name": "config-a1"}}]
+        spec = {"containers": [container], "volumes": volumes}
+        template = {"metadata": {"labels": labels}, "spec": spec}
         body = {
             "metadata": {"name": "fluent-bit"},
             "spec": {"selector": {"matchLabels": labels}, "template": template},
         }
         assert api("POST", "/apis/apps/v1/namespaces/logging/daemonsets", body).status == 201
 
-    def pod(self, api: Any, name: str) -> None:
+    def pod(self, api: Any, name: str, **metadata: Any) -> None:
         containers = [{"name": "main", "image": "example.com/a:1"}]
-        meta = {"name": name, "labels": {"app.kubernetes.io/name": "web"}}
+        meta = {"name": name, "labels": {"app.kubernetes.io/name": "web"}, **metadata}
         answer = api(
             "POST", "/api/v1/namespaces/default/pods", {"metadata": meta, "spec": {"containers": containers}}
         )
         assert answer.status == 201
+
+    def write(self, pod: str, *texts: str, at: int = 1_772_366_400_000_000_000) -> None:
+        lines = [LogLine(at + number, "stdout", text) for number, text in enumerate(texts)]
+        self.cluster.standin.write_log(self.cluster.name, "default", pod, "main", lines)
 
     @staticmethod
     def ready(api: Any, count: int) -> bool:
@@ -318,16 +346,24 @@ class TestFluentBit:
         ready = [any(c["type"] == "Ready" and c["status"] == "True" for c in each) for each in conditions]
         return ready.count(True) == count
 
+    @pytest.fixture
+    def web(self, api: Any, tick: Callable[[], None], eventually: Eventually) -> None:
+        """A pod on one of the two nodes, on which Fluent Bit runs."""
+        self.pod(api, "web-1")
+        eventually(lambda: self.ready(api, 3))
+
     @property
     def records(self) -> list[Any]:
         found: list[Any] = self.domain.standin.documents(self.domain.name, "logs-*")
         return found
 
-    def test_a_line_of_each_pod_arrives_once_and_one_of_them_writes_on(
-        self, api: Any, tick: Callable[[], None], time: Time, eventually: Eventually
+    @property
+    def texts(self) -> list[str]:
+        return [one["log"] for one in self.records]
+
+    def test_a_line_of_each_silent_pod_arrives_once_and_one_of_them_writes_on(
+        self, tick: Callable[[], None], time: Time, web: None
     ) -> None:
-        self.pod(api, "web-1")
-        eventually(lambda: self.ready(api, 3))
         tick()
         tick()
         (record,) = self.records
@@ -338,35 +374,180 @@ class TestFluentBit:
 
         time.passes(61)
         tick()
-        assert len(self.records) == 2
+        assert self.texts == ["main: started", "main: still running"]
+
+    def test_what_a_container_has_written_arrives_once_and_in_its_order(
+        self, tick: Callable[[], None], time: Time, web: None
+    ) -> None:
+        self.write("web-1", "first", "second")
+        tick()
+        assert self.texts == ["first", "second"]
+        tick()
+        self.write("web-1", '{"n": 3}', at=1_772_366_401_000_000_000)
+        time.passes(61)
+        tick()
+        tick()
+        assert [one.get("log") or one["app"] for one in self.records] == ["first", "second", {"n": 3}]
+
+    def test_a_log_that_was_replaced_is_read_from_its_head(self, tick: Callable[[], None], web: None) -> None:
+        self.write("web-1", "first", "second")
+        tick()
+        self.cluster.standin.set_log(self.cluster.name, "default", "web-1", "main", "another\nlog\n")
+        tick()
+        assert sorted(self.texts) == ["another", "first", "log", "second"]
+
+    def test_a_pod_that_has_ended_leaves_its_log(
+        self, api: Any, tick: Callable[[], None], web: None, eventually: Eventually
+    ) -> None:
+        spec = {"restartPolicy": "Never", "containers": [{"name": "main", "image": "example.com/a:1"}]}
+        body = {"metadata": {"name": "once"}, "spec": {"template": {"spec": spec}}}
+        assert api("POST", "/apis/batch/v1/namespaces/default/jobs", body).status == 201
+
+        def ended() -> str | None:
+            found = api("GET", "/api/v1/namespaces/default/pods").body["items"]
+            names = [one["metadata"]["name"] for one in found if one["status"].get("phase") == "Succeeded"]
+            return names[0] if names else None
+
+        pod = eventually(ended)
+        self.write(pod, "done")
+        tick()
+        assert [one["log"] for one in self.records if one["kubernetes"]["pod_name"] == pod] == ["done"]
+
+    def test_a_pod_that_asks_to_be_left_out_is(
+        self, api: Any, tick: Callable[[], None], web: None, eventually: Eventually
+    ) -> None:
+        self.pod(api, "quiet", annotations={"fluentbit.io/exclude": "true"})
+        eventually(lambda: self.ready(api, 4))
+        self.write("quiet", "not wanted")
+        tick()
+        assert self.texts == ["main: started"]
 
     def test_without_the_right_password_nothing_arrives_until_it_is_there(
-        self, api: Any, tick: Callable[[], None], eventually: Eventually
+        self, api: Any, tick: Callable[[], None], time: Time, web: None
     ) -> None:
         self.give(api, password="An0ther-one")
-        self.pod(api, "web-1")
-        eventually(lambda: self.ready(api, 3))
+        self.write("web-1", "hello")
         tick()
         assert self.records == []
         self.give(api, password=self.PASSWORD)
+        time.passes(5)
         tick()
-        assert len(self.records) == 1
+        assert self.texts == ["hello"]
+
+    def test_without_the_secret_nothing_arrives_and_the_reason_is_said_once(
+        self, api: Any, tick: Callable[[], None], web: None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        api("DELETE", "/api/v1/namespaces/logging/secrets/credentials")
+        tick()
+        tick()
+        assert self.records == []
+        (said,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+        assert "the variable OPENSEARCH_USER is not set" in said
 
     def test_a_node_without_a_ready_pod_of_it_has_no_logs(
-        self, api: Any, tick: Callable[[], None], eventually: Eventually
+        self, api: Any, tick: Callable[[], None], web: None, eventually: Eventually
     ) -> None:
-        api("DELETE", "/apis/apps/v1/namespaces/logging/daemonsets/fluent-bit")
-        self.pod(api, "web-1")
+        api("DELETE", self.DAEMON)
         eventually(lambda: self.ready(api, 1))
+        self.write("web-1", "hello")
         tick()
         assert self.records == []
 
-    def test_it_goes_to_loopback_only(
-        self, api: Any, tick: Callable[[], None], eventually: Eventually
-    ) -> None:
-        path = "/api/v1/namespaces/logging/configmaps/settings"
+    def test_it_goes_to_loopback_only(self, api: Any, tick: Callable[[], None], web: None) -> None:
+        path = f"{self.CONFIGMAPS}/settings"
         assert api.merge(path, {"data": {"OPENSEARCH_HOST": "search.invalid"}}).status == 200
-        self.pod(api, "web-1")
-        eventually(lambda: self.ready(api, 3))
         tick()
         assert self.records == []
+
+    def test_without_the_hard_rename_a_line_takes_the_runtimes_time_away(
+        self, api: Any, tick: Callable[[], None], web: None
+    ) -> None:
+        """The lines' keys at the top, and the renaming that keeps the runtime's time there, or not."""
+        lifted = self.TEXT.replace("            add_prefix: __app__\n", "")
+        self.configure(api, "config-a1", lifted)
+        self.write("web-1", '{"@timestamp": "2001-02-03T04:05:06Z", "n": 1}')
+        tick()
+        self.configure(
+            api, "config-a1", lifted.replace("              - '@timestamp source_timestamp'\n", "")
+        )
+        self.write("web-1", '{"@timestamp": "2001-02-03T04:05:06Z", "n": 2}')
+        tick()
+        renamed, kept = sorted(self.records, key=lambda one: one["n"])
+        assert renamed["@timestamp"] == "2026-03-01T12:00:00.000000000Z"
+        assert renamed["source_timestamp"] == "2001-02-03T04:05:06Z"
+        assert kept["@timestamp"] == "2001-02-03T04:05:06Z"
+
+    def test_without_the_renaming_of_the_lines_own_time_it_is_not_kept_beside(
+        self, api: Any, tick: Callable[[], None], web: None
+    ) -> None:
+        self.change(api, "              - '__app__@timestamp source_timestamp'\n")
+        self.write("web-1", '{"@timestamp": "2001-02-03T04:05:06Z"}')
+        tick()
+        (record,) = self.records
+        assert record["app"] == {"@timestamp": "2001-02-03T04:05:06Z"}
+        assert "source_timestamp" not in record
+
+    def test_what_counts_is_the_configmap_that_the_daemonset_mounts(
+        self, api: Any, tick: Callable[[], None], web: None, eventually: Eventually
+    ) -> None:
+        self.configure(
+            api, "config-b2", self.TEXT.replace("set: cluster ${CLUSTER_NAME}", "set: cluster other")
+        )
+        self.write("web-1", "before")
+        tick()
+        pod = {"spec": {"volumes": [{"name": "config", "configMap": {"name": "config-b2"}}]}}
+        assert api.merge(self.DAEMON, {"spec": {"template": pod}}).status == 200
+        self.write("web-1", "behind", at=1_772_366_401_000_000_000)
+
+        def all_there() -> bool:
+            # The new pods have to be ready first.
+            tick()
+            return len(self.records) == 2
+
+        eventually(all_there)
+        assert {one["log"]: one["cluster"] for one in self.records} == {"before": "demo", "behind": "other"}
+
+    def test_a_configuration_that_is_not_known_ships_nothing_and_the_reason_is_said_once(
+        self, api: Any, tick: Callable[[], None], web: None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        self.write("web-1", "hello")
+        self.change(api, "      time_key_nanos: on\n", "      time_key_nanoseconds: on\n")
+        tick()
+        tick()
+        assert self.records == []
+        (said,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+        assert "outputs[0] (opensearch): time_key_nanoseconds" in said
+        self.configure(api, "config-a1", self.TEXT)
+        tick()
+        assert self.texts == ["hello"]
+
+    def test_without_its_configmap_nothing_arrives(
+        self, api: Any, tick: Callable[[], None], web: None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        api("DELETE", f"{self.CONFIGMAPS}/config-a1")
+        tick()
+        assert self.records == []
+        assert "no ConfigMap config-a1 has fluent-bit.yaml" in caplog.text
+
+    def test_a_line_that_the_domain_refuses_holds_nothing_up(
+        self, tick: Callable[[], None], time: Time, web: None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO")
+        self.write("web-1", '{"user": {"id": 1}}', '{"user": "jin"}', "behind")
+        tick()
+        assert [one.get("log") or one["app"] for one in self.records] == [{"user": {"id": 1}}, "behind"]
+        caplog.clear()
+        self.write("web-1", "later", at=1_772_366_401_000_000_000)
+        time.passes(1)
+        tick()
+        assert [one["log"] for one in self.records if "log" in one] == ["behind", "later"]
+        assert "is not taken" not in caplog.text
+
+    def test_a_domain_that_is_away_gets_every_line_later(self, tick: Callable[[], None], web: None) -> None:
+        self.write("web-1", "first")
+        self.domain.standin.faults.answer(503, 1, path="/_bulk")
+        tick()
+        assert self.records == []
+        self.write("web-1", "second", at=1_772_366_401_000_000_000)
+        tick()
+        assert self.texts == ["first", "second"]

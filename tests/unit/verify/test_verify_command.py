@@ -190,7 +190,7 @@ class TestARun:
             stdin=Terminal("n\n"),
             stdout=out,
             stderr=err,
-            environ={"TERM": "dumb"},
+            environ={},
             clock=lambda: 0.0,
             now=lambda: datetime(2026, 11, 23, 12, 0),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from cali_infra.sandbox.aws.calls import Call, Result, Table
+from cali_infra.sandbox.aws.calls import Call, Repeats, Result, Table
 from cali_infra.sandbox.aws.eks.access import AccessEntries
 from cali_infra.sandbox.aws.eks.addons import Addons
 from cali_infra.sandbox.aws.eks.clusters import Clusters
@@ -21,6 +21,7 @@ class Eks:
     def __init__(self, world: World) -> None:
         self._world = world
         self._lock = threading.RLock()
+        self._repeats = Repeats()
         pods = PodIdentities(world)
         self._nodegroups = Nodegroups(world)
         self._table = Table(
@@ -38,7 +39,7 @@ class Eks:
     def answer(self, call: Call) -> Result:
         """Answer a call; raises ServiceError."""
         with self._lock:
-            return self._table.answer(call)
+            return self._repeats.answer(call, self._table.answer)
 
     def entry(self, cluster: str, principal_arn: str) -> AccessEntry | None:
         """The access entry of a principal; without a lock, because a cluster's host asks while it starts."""

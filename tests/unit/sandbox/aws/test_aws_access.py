@@ -86,6 +86,18 @@ def test_an_entry_that_exists_is_in_use(world: Any, refuses: Refuses) -> None:
     assert "already in use" in message
 
 
+def test_a_call_whose_answer_was_lost_may_be_sent_again(world: Any, refuses: Refuses) -> None:
+    cluster, bob = world.cluster(), world.user("bo")
+    call = {"clusterName": cluster, "principalArn": bob, "clientRequestToken": "one"}
+    first = world.eks.create_access_entry(**call)["accessEntry"]
+
+    assert world.eks.create_access_entry(**call)["accessEntry"] == first
+    refuses("ResourceInUseException", world.eks.create_access_entry, **{**call, "clientRequestToken": "two"})
+    assert "other parameters" in refuses(
+        "SandboxNotModelled", world.eks.create_access_entry, **call, username="somebody"
+    )
+
+
 @pytest.mark.parametrize(
     "principal",
     [
