@@ -126,7 +126,7 @@ class Jobs:
             now=self._now,
             nanoseconds=self._nanoseconds,
         )
-        run = self._runs[cluster, uid] = PodRun(commands, folder, doors)
+        run = self._runs[cluster, uid] = PodRun(uid, commands, folder, doors)
         run.start()
 
     def _commands(self, cluster: str, pod: Obj, folder: Path) -> list[Command]:

@@ -7,6 +7,7 @@ is run is `jobs.py`'s.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import subprocess
@@ -48,7 +49,8 @@ class Doors:
 class PodRun:
     """The run of one pod in threads of its own; `kill` ends it at any time."""
 
-    def __init__(self, commands: Sequence[Command], folder: Path, doors: Doors) -> None:
+    def __init__(self, uid: str, commands: Sequence[Command], folder: Path, doors: Doors) -> None:
+        self._uid = uid
         self._commands = commands
         self._folder = folder
         self._doors = doors
@@ -152,17 +154,21 @@ class PodRun:
             failed = any(each["exitCode"] for each in self._ended.values())
         phase = ("Failed" if failed else "Succeeded") if over else "Running"
         with contextlib.suppress(LookupError):
-            self._doors.status(lambda status: _with_state(status, container, state, phase, self._time()))
+            self._doors.status(
+                lambda status: _with_state(status, self._uid, container, state, phase, self._time())
+            )
 
     def _time(self) -> str:
         return f"{self._doors.now().astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _with_state(status: Status, container: str, state: Status, phase: str, now: str) -> Status:
+def _with_state(status: Status, uid: str, container: str, state: Status, phase: str, now: str) -> Status:
     """A pod's status with one container's state, and the phase and the conditions that follow."""
     runs = "running" in state
+    identifier = hashlib.sha256(f"{uid}/{container}".encode()).hexdigest()
+    own = {"state": state, "ready": runs, "started": runs, "containerID": f"containerd://{identifier}"}
     containers = [
-        {**item, "state": state, "ready": runs, "started": runs} if item["name"] == container else item
+        {**item, **own} if item["name"] == container else item
         for item in status.get("containerStatuses") or ()
     ]
     ready = all(item.get("ready") for item in containers)
