@@ -299,13 +299,14 @@ class Kubernetes:
             self.wait_until_gone(ref, wait, uid=uid)
         return True
 
-    def wait_until_gone(self, ref: ObjectRef, seconds: float, *, uid: str | None = None) -> None:
-        """Return when an object that was deleted is gone; raises KubernetesError when it is not by then."""
-        until = self._clock() + seconds
+    def wait_until_gone(self, ref: ObjectRef, wait: float, *, uid: str | None = None) -> None:
+        """Return when an object that was deleted is gone; raises KubernetesError when it is not after `wait`
+        seconds."""
+        until = self._clock() + wait
         while self._still_there(ref, uid):
             if self._clock() > until:
                 raise KubernetesError(
-                    f"{ref} is still there {seconds:.0f} seconds after it was deleted",
+                    f"{ref} is still there {wait:.0f} seconds after it was deleted",
                     object_ref=str(ref),
                     remedy="look for finalizers: kubectl get "
                     f"{ref.kind} {ref.name} -o jsonpath='{{.metadata.finalizers}}'",

@@ -29,7 +29,7 @@ _WRITTEN_OUT = frozenset(
     {
         *("project", "environment", "region", "allowed_cidrs"),
         *("network.cidr", "eks.version", "search.engine_version", "search.master_username"),
-        *("state.backend", "autoscaler.chart_version", "logging.index_prefix"),
+        *("state.backend", "autoscaler.chart_version", "logging.index_prefix", "verify.image"),
         *("services.airflow", "services.milvus", "services.grafana"),
         *("airflow.chart_version", "airflow.version", "milvus.chart_version", "milvus.version"),
         *("grafana.chart_version", "grafana.version", "grafana.plugin_version"),
