@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import signal
 import sys
 import threading
@@ -25,7 +26,7 @@ from typing import Any
 
 from cali_infra import files
 from cali_infra.sandbox.ports import Caller, ClusterAddress, ClusterHost, DomainHost, NodeSpec
-from cali_infra.sandbox.record import CA, KUBECONFIG, LOCK, LOG, RECORD, SandboxAddress
+from cali_infra.sandbox.record import CA, KUBECONFIG, LOCK, LOG, PODS, RECORD, SandboxAddress
 
 WATCH_SECONDS = 2.0
 # Whatever a stand-in still does, the process is gone this long after it was told to end.
@@ -140,10 +141,14 @@ class Server:
         self._aws = AwsStandIn(self._clusters, self._domains)
         endpoint = self._aws.start()
         operator = self._aws.operator
-        self._helm = HelmStandIn({**os.environ, **self._aws.environment(self._region)}, _now)
         files.write_private(self._folder / CA, self._authority.ca_pem)
-        self._crew = Crew(kubernetes, self._aws, str(self._folder / CA), _now)
+        shutil.rmtree(self._folder / PODS, ignore_errors=True)
+        self._crew = Crew(kubernetes, self._aws, str(self._folder / CA), _now, self._folder / PODS)
         self._crew.start()
+        # What stands in for a release is there before Terraform hears that it is deployed.
+        self._helm = HelmStandIn(
+            {**os.environ, **self._aws.environment(self._region)}, _now, changed=self._crew.tick
+        )
         self._address = SandboxAddress(
             id=self._id,
             pid=os.getpid(),
@@ -172,6 +177,7 @@ class Server:
         if self.owns_folder():
             for name in (RECORD, KUBECONFIG, CA):
                 (self._folder / name).unlink(missing_ok=True)
+            shutil.rmtree(self._folder / PODS, ignore_errors=True)
 
     def status(self) -> dict[str, Any]:
         """The sandbox as `cali sandbox status` prints it, with the names of its clusters and domains."""

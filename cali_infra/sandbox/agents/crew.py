@@ -6,27 +6,39 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 from cali_infra.sandbox.agents.autoscaler import Autoscaler
 from cali_infra.sandbox.agents.fluent_bit import FluentBit
+from cali_infra.sandbox.agents.services import Services
 from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
 from cali_infra.sandbox.ports import Cloud
 
 _log = logging.getLogger(__name__)
 # Seconds between two looks: short, because a person who has just run `up` is waiting.
 _EVERY = 1.0
+_PATIENCE = 0.5
 
 
 class Crew:
-    """Whatever runs in the clusters; `ca_file` is the authority behind the domains."""
+    """Whatever runs in the clusters; `ca_file` is the authority behind the domains, and `folder` is for what the
+    containers of the services find."""
 
     def __init__(
-        self, clusters: KubernetesStandIn, cloud: Cloud, ca_file: str, now: Callable[[], datetime]
+        self,
+        clusters: KubernetesStandIn,
+        cloud: Cloud,
+        ca_file: str,
+        now: Callable[[], datetime],
+        folder: Path,
     ) -> None:
         self._clusters = clusters
-        self._agents = (Autoscaler(clusters, cloud, now), FluentBit(clusters, ca_file, now))
+        self.services = Services(clusters, folder, ca_file, now)
+        # The services first: what they have made is seen by the others in the same look.
+        self._agents = (self.services, Autoscaler(clusters, cloud, now), FluentBit(clusters, ca_file, now))
         self._known: set[str] = set()
         self._stopped = threading.Event()
+        self._working = threading.Lock()
 
     def start(self) -> None:
         """Work in a thread of its own until `stop`."""
@@ -35,9 +47,17 @@ class Crew:
     def stop(self) -> None:
         """Work no more; harmless when it never did."""
         self._stopped.set()
+        # A look that hangs holds nobody up.
+        if self._working.acquire(timeout=_PATIENCE):
+            self.services.close()
+            self._working.release()
 
     def tick(self) -> None:
-        """Let every agent look at every cluster once."""
+        """Let every agent look at every cluster once; safe to call from any thread."""
+        with self._working:
+            self._tick()
+
+    def _tick(self) -> None:
         present = set(self._clusters.clusters())
         for cluster in self._known - present:
             for agent in self._agents:
