@@ -35,11 +35,13 @@ class Family(Enum):
     AWS = "aws"
     KUBERNETES = "kubernetes"
     OPENSEARCH = "opensearch"
+    E2E = "e2e"
 
     @property
     def title(self) -> str:
         """Its name for a person."""
-        return {"aws": "AWS", "kubernetes": "Kubernetes", "opensearch": "OpenSearch"}[self.value]
+        titles = {"aws": "AWS", "kubernetes": "Kubernetes", "opensearch": "OpenSearch", "e2e": "End to end"}
+        return titles[self.value]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cali_infra.verify import access, aws, kubernetes, opensearch, releases
+from cali_infra.verify import access, aws, kubernetes, opensearch, releases, services
 from cali_infra.verify.checks import Check
 
 CHECKS: tuple[Check, ...] = (
@@ -14,6 +14,7 @@ CHECKS: tuple[Check, ...] = (
     *kubernetes.CHECKS,
     *releases.CHECKS,
     *opensearch.CHECKS,
+    *services.CHECKS,
 )
 
 

@@ -28,6 +28,7 @@ from cali_infra.sandbox.helm.releases import DEPLOYED, Release, decode
 from cali_infra.sandbox.kubernetes.errors import ApiError
 from cali_infra.sandbox.kubernetes.executing import Surroundings
 from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
+from cali_infra.sandbox.pod_programs import Programs
 from cali_infra.sandbox.services.site import Site
 
 _log = logging.getLogger(__name__)
@@ -123,6 +124,10 @@ class Services:
         """The variables by which a process that runs in the place of a pod reaches the cluster's Services by their
         names, and trusts the sandbox's authority."""
         return self._of(cluster).site.network()
+
+    def programs(self, cluster: str) -> Programs:
+        """What the containers find, and what the applications remember; for a test."""
+        return self._of(cluster).site.programs
 
     def hold_git_sync_back(self, cluster: str, held: bool = True) -> None:
         """Let GitSync bring nothing new, or go on."""
