@@ -22,6 +22,8 @@ from typing import Any
 _NAMES = ("grafana", "airflow", "psql", "curl", "readlink")
 # Where GitSync's link is in the containers of Airflow that read it.
 LINK = "/opt/airflow/dags/repo"
+# So many command lines are noted at most.
+_NOTED = 500
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Programs:
 
     def note(self, words: list[str]) -> None:
         """Note a command line."""
-        self._rewrite(lambda known: {**known, "arguments": [*known["arguments"], words]})
+        self._rewrite(lambda known: {**known, "arguments": [*known["arguments"], words][-_NOTED:]})
 
     def _rewrite(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Nobody reads half a file, and of two who write at once none is lost."""
