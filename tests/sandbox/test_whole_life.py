@@ -483,6 +483,20 @@ def test_verify_proves_that_it_works(project: Project, tmp_path: Path) -> None:
         assert SENTINEL not in path.read_text()
 
 
+def test_the_services_answer_through_their_own_doors(project: Project) -> None:
+    """With the passwords of secrets.yaml; which commit a repository on another machine is at, a rehearsal leaves
+    open."""
+    names = ("e2e.grafana", "e2e.airflow", "e2e.git-sync")
+    ran = project.cali("verify", *names)
+
+    assert ran.code == 0, ran.err
+    assert [checks(ran)[name] for name in names] == ["pass", "pass", "warn"]
+    assert "a rehearsal asks no other machine" in ran.out
+    workloads = {one["name"]: one for one in project.cali("status").document["releases"]}
+    for service in SERVICES:
+        assert workloads[service]["ready"] == workloads[service]["workloads"] > 0
+
+
 def test_verify_sees_what_was_changed_outside_and_what_up_would_do(project: Project) -> None:
     eks = project.aws("eks")
     (group,) = eks.list_nodegroups(clusterName="cali-default")["nodegroups"]
