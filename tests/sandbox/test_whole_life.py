@@ -702,6 +702,7 @@ def test_a_new_password_is_shown_without_it(project: Project) -> None:
     assert secrets["resources"] == [{"address": "Secret grafana/grafana-admin", "action": "update"}]
     assert services["resources"] == [{"address": "helm_release.grafana[0]", "action": "update"}]
     assert "data.admin-password: changed" in ran.err
+    assert "Grafana's admin: the password is changed in the running application first" in ran.err
 
 
 def test_without_a_terminal_nothing_is_applied_unasked(project: Project) -> None:
