@@ -118,7 +118,9 @@ def check_room(
     found = service_pods.misfit(pods, types, settings.eks.max_nodes)
     if found is None:
         return ()
-    sections = " or ".join(f"{name}.sizes" for name in dict.fromkeys(pod.service for pod in pods))
+    sections = " or ".join(
+        f"{name}.sizes" for name in dict.fromkeys(pod.service for pod in found.too_big or pods)
+    )
     if found.too_big:
         key, way = "eks.instance_types", "name a bigger type"
     else:

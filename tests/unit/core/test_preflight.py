@@ -106,6 +106,14 @@ def test_a_pod_that_no_node_holds_stops_the_run() -> None:
     assert "milvus/standalone asks for 1 CPU and 8.0 GiB" in problem.problem
 
 
+def test_only_whose_pod_is_too_big_is_told_to_ask_for_less() -> None:
+    settings = Settings.model_validate({"milvus": {"sizes": {"standalone": {"cpu": 2, "memory": "64Gi"}}}})
+    with pytest.raises(SettingsError) as caught:
+        check_room(settings, pods_of(settings), lambda names: (M6I,))
+
+    assert "ask for less (milvus.sizes), or" in caught.value.problems[0].problem
+
+
 def test_an_instance_type_that_ec2_does_not_have_stops_the_run() -> None:
     def refuse(names: Collection[str]) -> tuple[InstanceType, ...]:
         raise AwsError("these types do not exist: [m9z.huge]", aws_code="InvalidInstanceType")
