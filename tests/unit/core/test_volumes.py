@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from test_service_secrets import secret_values
 
+from cali_infra.adapters.aws import InstanceType
 from cali_infra.adapters.kubernetes import ref_of
-from cali_infra.core.preflight import check_volumes
+from cali_infra.core.preflight import check_up, check_volumes
+from cali_infra.core.service_pods import wanted
 from cali_infra.core.settings import Settings
+from cali_infra.core.stages import named
 from cali_infra.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -160,6 +165,22 @@ def test_the_database_of_an_earlier_installation_is_patched_only(cluster: Cluste
 def test_a_cluster_that_lets_nobody_in_stops_nothing(cluster: Cluster) -> None:
     put(cluster, claim("milvus", "milvus", "90Gi"))
     check_volumes(Settings(), lambda: cluster.connect("nobody"), bundled_database=True)
+
+
+def test_up_stops_at_it_before_it_begins(cluster: Cluster) -> None:
+    put(cluster, claim("grafana", "grafana", "90Gi"))
+    settings = Settings()
+    platform: Any = SimpleNamespace(
+        target=SimpleNamespace(environ={}, rehearsal=True),
+        settings=settings,
+        secrets=secret_values(),
+        aws=SimpleNamespace(instance_types=lambda names: (InstanceType("m6i.xlarge", 4, 16384, 4, 15),)),
+        inputs=SimpleNamespace(pods=lambda: wanted(settings, bundled_database=True, git_sync=False)),
+        cluster_at_hand=cluster.connect,
+    )
+    with pytest.raises(SettingsError, match=r"grafana\.volume_gib: 10 GiB is less than the 90 GiB"):
+        check_up(platform, named(["services"]))
+    assert check_up(platform, named(["autoscaler"])) == ()
 
 
 def _bare(obj: dict[str, Any]) -> dict[str, Any]:
