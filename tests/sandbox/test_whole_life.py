@@ -240,6 +240,38 @@ def test_the_services_are_released_with_no_password_in_any_value(project: Projec
     assert SENTINEL not in planned
 
 
+# Source: Grafana's provisioning of data sources, and the plugin's `src/types.ts`.
+PROVISIONED = {
+    *("name", "uid", "type", "access", "orgId", "url", "isDefault", "editable", "version"),
+    *("user", "database", "basicAuth", "basicAuthUser", "withCredentials", "jsonData", "secureJsonData"),
+}
+OPTIONS = {
+    *("database", "timeField", "version", "flavor", "versionLabel", "interval", "timeInterval", "dataLinks"),
+    *("maxConcurrentShardRequests", "logMessageField", "logLevelField", "pplEnabled", "serverless"),
+}
+
+
+def test_the_data_source_is_one_that_grafana_provisions(project: Project) -> None:
+    values = releases(project)["grafana"]["values"]
+    file = values["datasources"]["datasources.yaml"]
+    (source,) = file["datasources"]
+
+    assert file["apiVersion"] == 1
+    assert source.keys() <= PROVISIONED
+    assert source["jsonData"].keys() <= OPTIONS
+    assert (source["type"], source["access"]) == (values["plugins"][0].partition("@")[0], "proxy")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", source["jsonData"]["version"])
+    assert (source["basicAuth"], source["basicAuthUser"]) == (True, "cali-reader")
+    # An index of ours, and the field that its template knows as a date.
+    assert source["jsonData"]["database"] == "cali-logs-*"
+    assert source["jsonData"]["timeField"] == "@timestamp"
+    (provider,) = values["dashboardProviders"]["dashboardproviders.yaml"]["providers"]
+    assert provider["options"]["path"].rpartition("/")[2] in values["dashboards"]
+    for dashboard in values["dashboards"]["default"].values():
+        asked = [panel["datasource"] for panel in json.loads(dashboard["json"])["panels"]]
+        assert {(one["type"], one["uid"]) for one in asked} == {(source["type"], source["uid"])}
+
+
 def planned_json(project: Project, stack: str) -> str:
     """The plan of a stack as JSON, as whoever runs plain Terraform in the workspace sees it."""
     import subprocess
@@ -716,6 +748,7 @@ def test_a_new_password_is_shown_without_it(project: Project) -> None:
     assert secrets["resources"] == [{"address": "Secret grafana/grafana-admin", "action": "update"}]
     assert services["resources"] == [{"address": "helm_release.grafana[0]", "action": "update"}]
     assert "data.admin-password: changed" in ran.err
+    assert "Grafana's admin: the password is changed in the running application first" in ran.err
 
 
 def test_without_a_terminal_nothing_is_applied_unasked(project: Project) -> None:
