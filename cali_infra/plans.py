@@ -73,7 +73,7 @@ class Status(Enum):
 @dataclass(frozen=True)
 class StageResult:
     """One line of a report; `seconds` is wall time, `error` empty unless failed or skipped,
-    `refused` a failure of approval and not of the work."""
+    `refused` a failure of approval and not of the work. `changes` and `warnings` are its plan's."""
 
     name: str
     status: Status
@@ -85,3 +85,4 @@ class StageResult:
     remedy: str = ""
     refused: bool = False
     changes: tuple[ResourceChange, ...] = field(default=())
+    warnings: tuple[str, ...] = ()

@@ -74,10 +74,11 @@ class ClusterDescription:
 
 @dataclass(frozen=True)
 class NodeGroupDescription:
-    """A managed node group and its status."""
+    """A managed node group: its status, and how many nodes it is to have just now."""
 
     name: str
     status: str
+    desired_nodes: int
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,10 @@ class Aws:
         found = self._find(
             "eks", lambda eks: eks.describe_nodegroup(clusterName=cluster, nodegroupName=name)["nodegroup"]
         )
-        return None if found is None else NodeGroupDescription(found["nodegroupName"], found["status"])
+        if found is None:
+            return None
+        sizes = found.get("scalingConfig") or {}
+        return NodeGroupDescription(found["nodegroupName"], found["status"], int(sizes.get("desiredSize", 0)))
 
     def has_access_entry(self, cluster: str, principal: str) -> bool:
         """Whether the principal's ARN has an access entry; an entry has no status, it is there or not."""

@@ -1,5 +1,5 @@
 """The door to Git and to OpenSSH's key tool: does a repository keep a file that it must not, and which branches
-and tags does a remote one have for whoever has this key or token.
+and tags does a remote one have, at which commits, for whoever has this key or token.
 
 What an answer means for the platform is core's business (`core/git_sync.py`). A key lies in a private file for as
 long as a call takes; a token goes by the environment. Neither is ever an argument.
@@ -81,6 +81,23 @@ def list_refs(remote: Remote, environ: Mapping[str, str], timeout: float = TIMEO
 
     Raises GitError.
     """
+    return frozenset(_listed(remote, environ, timeout))
+
+
+def head(remote: Remote, ref: str, environ: Mapping[str, str], timeout: float = TIMEOUT) -> str | None:
+    """The commit that a branch or a tag of a remote repository is at, seen as a pod would; None without such a ref.
+
+    Raises GitError.
+    """
+    refs = _listed(remote, environ, timeout)
+    # An annotated tag is an object of its own; behind it, with ^{}, is the commit.
+    for name in (f"refs/heads/{ref}", f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}"):
+        if name in refs:
+            return refs[name]
+    return None
+
+
+def _listed(remote: Remote, environ: Mapping[str, str], timeout: float) -> dict[str, str]:
     command = ["git", "-c", "credential.helper="]
     surroundings = _surroundings(environ)
     if remote.token is not None:
@@ -95,7 +112,8 @@ def list_refs(remote: Remote, environ: Mapping[str, str], timeout: float = TIMEO
             surroundings["GIT_SSH_VARIANT"] = "ssh"
         done = _run([*command, "ls-remote", "--", remote.url], surroundings, timeout)
     if done.returncode == 0:
-        return frozenset(line.partition("\t")[2] for line in done.stdout.splitlines() if "\t" in line)
+        lines = (line.partition("\t") for line in done.stdout.splitlines() if "\t" in line)
+        return {name: commit for commit, _, name in lines}
     raise GitError(_last_words(done.stderr, remote), trouble=_trouble(done.stderr))
 
 

@@ -112,7 +112,7 @@ def open(  # noqa: A001 - the command's own name
         try:
             asyncio.run(_serve(options, kubernetes, opened, show))
         except PreconditionError as error:
-            raise _not_there(error, settings, target, doors) from error
+            raise _not_there(error, settings, doors) from error
         except UnreachableError as error:
             if target.kubeconfig is None:
                 error.remedy = cluster_access.way_in(cluster_access.find(aws, settings.cluster_name))
@@ -210,17 +210,10 @@ async def _serve(
     options.ui.info("closed")
 
 
-def _not_there(
-    error: PreconditionError, settings: Settings, target: Target, doors: Sequence[Door]
-) -> PreconditionError:
+def _not_there(error: PreconditionError, settings: Settings, doors: Sequence[Door]) -> PreconditionError:
     """The same error, with what to do about it here."""
     off = [door.name for door in doors if not getattr(settings.services, door.name)]
-    if target.rehearsal and target.kubeconfig is None:
-        error.remedy = (
-            "a rehearsal records Helm releases and installs none of them; --kubeconfig FILE leads to a cluster "
-            "that runs them"
-        )
-    elif off:
+    if off:
         error.remedy = (
             f"it is switched off by services.{off[0]} in cali.yaml: switch it on, then run: cali up"
         )

@@ -41,7 +41,7 @@ def plan(
             ui.json(plan_document(report))
         for result in report.results:
             if result.status is Status.CHANGES:
-                ui.plan(StagePlan(result.name, result.changes), as_data=True)
+                ui.plan(StagePlan(result.name, result.changes, result.warnings), as_data=True)
             elif result.status is Status.PENDING:
                 ui.data(f"{result.name}: {result.error}")
         running.conclude(ui, report, "" if report.changed else "no changes: everything is up to date", "")

@@ -49,7 +49,7 @@ def find(aws: Aws, name: str) -> ClusterDescription:
         raise PreconditionError(
             f"there is no cluster {name} in {aws.region}{of_account(aws)}",
             remedy="check project, environment and region in cali.yaml, and that your credentials are those of the "
-            "platform's account (--profile, AWS_PROFILE); if it was never made: cali up",
+            "platform's account (AWS_PROFILE; kubeconfig: --profile); if it was never made: cali up",
         )
     if found.status in _GOING or not found.endpoint or not found.ca:
         wait = f"aws eks wait cluster-active --name {name} --region {aws.region}"

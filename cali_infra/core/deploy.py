@@ -74,6 +74,7 @@ class _Progress:
             remedy=self.error.remedy if self.error else "",
             refused=isinstance(self.error, RefusedError),
             changes=plan.changes,
+            warnings=plan.warnings,
         )
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cali_infra.core.settings import Settings
 
 ListRefs = Callable[[git.Remote, Mapping[str, str]], frozenset[str]]
+FindHead = Callable[[git.Remote, str, Mapping[str, str]], str | None]
 # Names that a machine has for itself; a rehearsal speaks to no other.
 _HERE = ("localhost", "127.0.0.1", "::1")
 
@@ -67,6 +68,33 @@ def check(
     if not {f"refs/heads/{wanted}", f"refs/tags/{wanted}"} & refs:
         raise SettingsError([_missing(wanted, gitsync.url, refs)])
     return tuple(notes)
+
+
+def head(
+    settings: Settings,
+    secrets: Secrets,
+    environ: Mapping[str, str],
+    *,
+    rehearsal: bool = False,
+    find: FindHead = git.head,
+) -> str:
+    """The commit that GitSync should have brought: the head of the branch, asked for with what the pods have.
+
+    A rehearsal asks no other machine. Raises GitError where it cannot be asked, or has no such branch.
+    """
+    gitsync = secrets.gitsync
+    host = ssh_host(gitsync.url or "")
+    if rehearsal and _host_of(gitsync.url or "", host) not in _HERE:
+        raise GitError(
+            f"a rehearsal asks no other machine, and {gitsync.url} is on one", trouble=GitTrouble.UNREACHABLE
+        )
+    found = find(_remote(gitsync, over_ssh=host is not None), settings.airflow.dags_branch, environ)
+    if found is None:
+        raise GitError(
+            f"{gitsync.url} has no branch and no tag {settings.airflow.dags_branch}",
+            trouble=GitTrouble.NOT_FOUND,
+        )
+    return found
 
 
 def _remote(gitsync: GitSyncSecrets, *, over_ssh: bool) -> git.Remote:

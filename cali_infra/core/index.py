@@ -139,9 +139,15 @@ class Index:
             ),
             READER: _role(
                 self.pattern,
-                # What Grafana's data source calls: the version, `_msearch`, mappings.
+                # What Grafana's data source calls: the version, `_msearch`, mappings, and the number of shards,
+                # by which it chooses the interval of its histograms.
                 cluster=["cluster:monitor/main", "cluster_composite_ops_ro"],
-                index=["read", "indices:admin/mappings/get", "indices:admin/get"],
+                index=[
+                    "read",
+                    "indices:admin/mappings/get",
+                    "indices:admin/get",
+                    "indices:monitor/settings/get",
+                ],
             ),
         }
 

@@ -392,7 +392,8 @@ class Airflow(Section):
 class Milvus(Section):
     """Milvus' Helm release."""
 
-    chart_version: Annotated[Version, _between("5.0.0", "6.0.0", "the values that cali sets")] = Field(
+    # Older ones know no `streaming.woodpecker`.
+    chart_version: Annotated[Version, _between("5.0.8", "6.0.0", "the values that cali sets")] = Field(
         "5.0.19", description="Version of the chart", examples=["5.0.19"]
     )
     version: Annotated[Version, _between("2.6.0", "3.0.0", "what the chart can run")] = Field(

@@ -1,21 +1,29 @@
-"""The programs that cali runs in the services' pods, as far as a change of a password needs them.
+"""The programs that cali runs in the services' pods, as far as a change of a password and a look at GitSync need
+them.
 
 `install` writes them into a folder that becomes a container's PATH, beside the machine's own shell. What they know
-is in one JSON file, which a test reads. Each takes exactly the arguments that are modelled, notes them, so that a
-test sees what a list of processes would show, and refuses all else.
+is in one JSON file, which the applications' stand-ins share and a test reads. Each takes exactly the arguments that
+are modelled, notes them, so that a test sees what a list of processes would show, and refuses all else.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_NAMES = ("grafana", "airflow", "psql", "curl")
+_NAMES = ("grafana", "airflow", "psql", "curl", "readlink")
+# Where GitSync's link is in the containers of Airflow that read it.
+LINK = "/opt/airflow/dags/repo"
+# So many command lines are noted at most.
+_NOTED = 500
 
 
 @dataclass(frozen=True)
@@ -31,15 +39,34 @@ class Programs:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the applications know: `grafana`, `airflow`, `milvus` (a password each), `postgres` (user to
-        verifier or password), `arguments` (every command line so far), `failing` (programs that end with 1)."""
+        """What the applications know: `grafana`, `airflow`, `milvus` (a password each, missing before the first
+        start), `postgres` (user to verifier or password), `commit` (what GitSync's link leads to), `arguments`
+        (every command line so far), `failing` (programs that end with 1)."""
         found: dict[str, Any] = json.loads((self.folder / "state.json").read_text())
         return found
 
     def change(self, **state: Any) -> None:
-        """Change what the applications know."""
+        """Change what the applications know; None makes them forget."""
+        self._rewrite(lambda known: {**known, **state})
+
+    def note(self, words: list[str]) -> None:
+        """Note a command line."""
+        self._rewrite(lambda known: {**known, "arguments": [*known["arguments"], words][-_NOTED:]})
+
+    def _rewrite(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Nobody reads half a file, and of two who write at once none is lost."""
         path = self.folder / "state.json"
-        path.write_text(json.dumps({**self.state, **state}))
+        with self._alone():
+            known = {key: value for key, value in change(self.state).items() if value is not None}
+            new = path.with_suffix(f".{os.getpid()}")
+            new.write_text(json.dumps(known))
+            new.replace(path)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def accepts(self, user: str, password: str) -> bool:
         """Whether PostgreSQL lets this user in."""
@@ -84,11 +111,17 @@ def accepts(kept: str, password: str) -> bool:
 def main(name: str, arguments: list[str]) -> int:
     """One program, run in a container; its exit code."""
     programs = Programs(Path(os.environ["CALI_PROGRAMS"]))
-    programs.change(arguments=[*programs.state["arguments"], [name, *arguments]])
+    programs.note([name, *arguments])
     if name in programs.state["failing"]:
         sys.stderr.write(f"{name}: it does not work today\n")
         return 1
-    do = {"grafana": _grafana, "airflow": _airflow, "psql": _psql, "curl": _curl}[name]
+    do = {
+        "grafana": _grafana,
+        "airflow": _airflow,
+        "psql": _psql,
+        "curl": _curl,
+        "readlink": _readlink,
+    }[name]
     return do(programs, arguments)
 
 
@@ -114,7 +147,9 @@ def _airflow(programs: Programs, arguments: list[str]) -> int:
     from urllib.parse import unquote, urlsplit
 
     url = urlsplit(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
-    if not programs.accepts(url.username or "", unquote(url.password or "")):
+    # A database that is none of the cluster's lets in whoever comes: it is not modelled.
+    bundled = bool(programs.state["postgres"])
+    if bundled and not programs.accepts(url.username or "", unquote(url.password or "")):
         return _refuse(f'FATAL:  password authentication failed for user "{url.username}"')
     first, second = (sys.stdin.readline().rstrip("\n") for _ in range(2))
     if first != second:
@@ -155,7 +190,7 @@ def _curl(programs: Programs, arguments: list[str]) -> int:
     user, _, password = config["header"][0].removeprefix("Authorization: Bearer ").partition(":")
     what = config["url"][0].removeprefix("http://127.0.0.1:19530/v2/vectordb/users/")
     body = json.loads(config["data"][0])
-    known = programs.state["milvus"]
+    known = programs.state.get("milvus")
     if user != "root" or password != known:
         sys.stdout.write(json.dumps({"code": 1800, "message": "user hasn't authenticated"}))
     elif what == "describe":
@@ -165,4 +200,16 @@ def _curl(programs: Programs, arguments: list[str]) -> int:
         sys.stdout.write(json.dumps({"code": 0, "data": {}}))
     else:
         return _refuse(f"not modelled: {what}")
+    return 0
+
+
+def _readlink(programs: Programs, arguments: list[str]) -> int:
+    """GitSync's link. Source: git-sync 4: a link beside the worktrees, each of which is named by its commit."""
+    if arguments != [LINK]:
+        return _refuse(f"not modelled: readlink {' '.join(arguments)}")
+    commit = programs.state.get("commit")
+    if commit is None:
+        # As `readlink` says of what is not there: nothing.
+        return 1
+    sys.stdout.write(f".worktrees/{commit}\n")
     return 0

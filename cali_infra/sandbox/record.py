@@ -20,6 +20,8 @@ START_LOCK = "start.lock"
 LOG = "sandbox.log"
 CA = "ca.pem"
 KUBECONFIG = "kubeconfig"
+# What the containers of the services find; a folder.
+PODS = "pods"
 
 # The provider looks at a new domain for the first time after ten minutes, or when this is over; the
 # stand-in's domain is there at once.

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import signal
 import sys
 import threading
@@ -25,7 +26,7 @@ from typing import Any
 
 from cali_infra import files
 from cali_infra.sandbox.ports import Caller, ClusterAddress, ClusterHost, DomainHost, NodeSpec
-from cali_infra.sandbox.record import CA, KUBECONFIG, LOCK, LOG, RECORD, SandboxAddress
+from cali_infra.sandbox.record import CA, KUBECONFIG, LOCK, LOG, PODS, RECORD, SandboxAddress
 
 WATCH_SECONDS = 2.0
 # Whatever a stand-in still does, the process is gone this long after it was told to end.
@@ -127,6 +128,7 @@ class Server:
     def start(self) -> None:
         """Start every stand-in and write the record; clients may come from then on."""
         from cali_infra.sandbox.agents.crew import Crew
+        from cali_infra.sandbox.agents.services import Services
         from cali_infra.sandbox.aws.server import AwsStandIn
         from cali_infra.sandbox.certificates import Authority
         from cali_infra.sandbox.helm.standin import HelmStandIn
@@ -140,10 +142,16 @@ class Server:
         self._aws = AwsStandIn(self._clusters, self._domains)
         endpoint = self._aws.start()
         operator = self._aws.operator
-        self._helm = HelmStandIn({**os.environ, **self._aws.environment(self._region)}, _now)
         files.write_private(self._folder / CA, self._authority.ca_pem)
-        self._crew = Crew(kubernetes, self._aws, str(self._folder / CA), _now)
+        shutil.rmtree(self._folder / PODS, ignore_errors=True)
+        ca_file = str(self._folder / CA)
+        self._services = Services(kubernetes, self._folder / PODS, ca_file, _now)
+        self._crew = Crew(kubernetes, self._aws, ca_file, _now, self._services)
         self._crew.start()
+        # What stands in for a release is there before Terraform hears that it is deployed.
+        self._helm = HelmStandIn(
+            {**os.environ, **self._aws.environment(self._region)}, _now, changed=self._crew.tick
+        )
         self._address = SandboxAddress(
             id=self._id,
             pid=os.getpid(),
@@ -168,10 +176,12 @@ class Server:
     def end(self) -> None:
         """Take the commands that run with it down, and its files away; all the rest is memory."""
         self._crew.stop()
+        self._services.close()
         self._helm.stop(grace=0.2)
         if self.owns_folder():
             for name in (RECORD, KUBECONFIG, CA):
                 (self._folder / name).unlink(missing_ok=True)
+            shutil.rmtree(self._folder / PODS, ignore_errors=True)
 
     def status(self) -> dict[str, Any]:
         """The sandbox as `cali sandbox status` prints it, with the names of its clusters and domains."""

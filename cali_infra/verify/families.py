@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cali_infra.verify import access, aws, deep, kubernetes, opensearch, releases
+from cali_infra.verify import access, aws, deep, e2e, kubernetes, opensearch, releases, services
 from cali_infra.verify.checks import Check
 
 CHECKS: tuple[Check, ...] = (
@@ -14,6 +14,10 @@ CHECKS: tuple[Check, ...] = (
     *kubernetes.CHECKS,
     *releases.CHECKS,
     *opensearch.CHECKS,
+    e2e.log_line,
+    *services.CHECKS,
+    e2e.grafana_line,
+    e2e.analysis,
     *deep.CHECKS,
 )
 

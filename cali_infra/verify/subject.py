@@ -41,8 +41,9 @@ class Subject:
     `owner` is whom the workspace belongs to, None before its first apply, and `principals` whom secrets.yaml lists.
     `stack` opens a Terraform stack, `plan`
     tells what applying a stage of another kind would change: both take a moment. `alone` keeps other runs of cali
-    out of the workspace. `search_ca` is the authority behind the domain's certificate where that is none of the
-    public ones.
+    out of the workspace. `head` is the commit of the branch with the DAGs, and raises GitError where the repository
+    cannot be asked. `search_ca` is the authority behind the domain's certificate where that is none of the public
+    ones.
     """
 
     settings: Settings
@@ -55,12 +56,16 @@ class Subject:
     plan: Callable[[str, Event], StagePlan]
     kubernetes: Callable[[], Kubernetes]
     alone: Callable[[], AbstractContextManager[None]]
+    head: Callable[[], str]
     search_ca: Path | None = None
 
 
 def of_platform(platform: Platform, *, opened: bool = False) -> Subject:
     """The equipment of a run as a subject; `opened` says that its stacks have been opened already."""
+    from cali_infra.core import git_sync
     from cali_infra.core.progress import Silent
+
+    target = platform.target
 
     def stack(name: str, cancel: Event) -> Stack:
         if not opened:
@@ -81,5 +86,12 @@ def of_platform(platform: Platform, *, opened: bool = False) -> Subject:
         plan=plan,
         kubernetes=platform.kubernetes,
         alone=partial(platform.workspace.exclusive),
-        search_ca=platform.target.search_ca,
+        head=partial(
+            git_sync.head,
+            platform.settings,
+            platform.secrets,
+            target.environ,
+            rehearsal=target.rehearsal,
+        ),
+        search_ca=target.search_ca,
     )

@@ -71,7 +71,8 @@ resource "helm_release" "grafana" {
             version         = var.grafana.engine_version
             timeField       = "@timestamp"
             logMessageField = "log"
-            pplEnabled      = true
+            # The reader has no right to it.
+            pplEnabled = false
           }
 
           # Grafana puts the variable's value here. Written with braces it would expand the password once more.

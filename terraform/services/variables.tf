@@ -202,8 +202,8 @@ variable "milvus" {
   })
 
   validation {
-    condition     = var.milvus == null || can(regex("^5\\.[0-9]+\\.[0-9]+$", var.milvus.chart_version))
-    error_message = "milvus.chart_version is 5.0.0 or newer, below 6.0.0: others have other values."
+    condition     = var.milvus == null || can(regex("^5\\.(0\\.([89]|[1-9][0-9]+)|[1-9][0-9]*\\.[0-9]+)$", var.milvus.chart_version))
+    error_message = "milvus.chart_version is 5.0.8 or newer, below 6.0.0: others have other values."
   }
 
   validation {

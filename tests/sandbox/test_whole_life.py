@@ -240,6 +240,38 @@ def test_the_services_are_released_with_no_password_in_any_value(project: Projec
     assert SENTINEL not in planned
 
 
+# Source: Grafana's provisioning of data sources, and the plugin's `src/types.ts`.
+PROVISIONED = {
+    *("name", "uid", "type", "access", "orgId", "url", "isDefault", "editable", "version"),
+    *("user", "database", "basicAuth", "basicAuthUser", "withCredentials", "jsonData", "secureJsonData"),
+}
+OPTIONS = {
+    *("database", "timeField", "version", "flavor", "versionLabel", "interval", "timeInterval", "dataLinks"),
+    *("maxConcurrentShardRequests", "logMessageField", "logLevelField", "pplEnabled", "serverless"),
+}
+
+
+def test_the_data_source_is_one_that_grafana_provisions(project: Project) -> None:
+    values = releases(project)["grafana"]["values"]
+    file = values["datasources"]["datasources.yaml"]
+    (source,) = file["datasources"]
+
+    assert file["apiVersion"] == 1
+    assert source.keys() <= PROVISIONED
+    assert source["jsonData"].keys() <= OPTIONS
+    assert (source["type"], source["access"]) == (values["plugins"][0].partition("@")[0], "proxy")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", source["jsonData"]["version"])
+    assert (source["basicAuth"], source["basicAuthUser"]) == (True, "cali-reader")
+    # An index of ours, and the field that its template knows as a date.
+    assert source["jsonData"]["database"] == "cali-logs-*"
+    assert source["jsonData"]["timeField"] == "@timestamp"
+    (provider,) = values["dashboardProviders"]["dashboardproviders.yaml"]["providers"]
+    assert provider["options"]["path"].rpartition("/")[2] in values["dashboards"]
+    for dashboard in values["dashboards"]["default"].values():
+        asked = [panel["datasource"] for panel in json.loads(dashboard["json"])["panels"]]
+        assert {(one["type"], one["uid"]) for one in asked} == {(source["type"], source["uid"])}
+
+
 def planned_json(project: Project, stack: str) -> str:
     """The plan of a stack as JSON, as whoever runs plain Terraform in the workspace sees it."""
     import subprocess
@@ -483,6 +515,20 @@ def test_verify_proves_that_it_works(project: Project, tmp_path: Path) -> None:
         assert SENTINEL not in path.read_text()
 
 
+def test_the_services_answer_through_their_own_doors(project: Project) -> None:
+    """With the passwords of secrets.yaml; which commit a repository on another machine is at, a rehearsal leaves
+    open."""
+    names = ("e2e.grafana", "e2e.airflow", "e2e.git-sync")
+    ran = project.cali("verify", *names)
+
+    assert ran.code == 0, ran.err
+    assert [checks(ran)[name] for name in names] == ["pass", "pass", "warn"]
+    assert "a rehearsal asks no other machine" in ran.out
+    workloads = {one["name"]: one for one in project.cali("status").document["releases"]}
+    for service in SERVICES:
+        assert workloads[service]["ready"] == workloads[service]["workloads"] > 0
+
+
 def test_verify_sees_what_was_changed_outside_and_what_up_would_do(project: Project) -> None:
     eks = project.aws("eks")
     (group,) = eks.list_nodegroups(clusterName="cali-default")["nodegroups"]
@@ -702,6 +748,7 @@ def test_a_new_password_is_shown_without_it(project: Project) -> None:
     assert secrets["resources"] == [{"address": "Secret grafana/grafana-admin", "action": "update"}]
     assert services["resources"] == [{"address": "helm_release.grafana[0]", "action": "update"}]
     assert "data.admin-password: changed" in ran.err
+    assert "Grafana's admin: the password is changed in the running application first" in ran.err
 
 
 def test_without_a_terminal_nothing_is_applied_unasked(project: Project) -> None:

@@ -9,18 +9,23 @@ from datetime import datetime
 
 from cali_infra.sandbox.agents.autoscaler import Autoscaler
 from cali_infra.sandbox.agents.fluent_bit import FluentBit
-from cali_infra.sandbox.agents.jobs import Jobs, Network, no_network
+from cali_infra.sandbox.agents.jobs import Jobs, Network
+from cali_infra.sandbox.agents.services import Services
 from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
 from cali_infra.sandbox.ports import Cloud
 
 _log = logging.getLogger(__name__)
 # Seconds between two looks: short, because a person who has just run `up` is waiting.
 _EVERY = 1.0
+_PATIENCE = 0.5
 
 
 class Crew:
-    """Whatever runs in the clusters; `ca_file` is the authority behind the domains, `network` what a process in a
-    cluster finds in its environment beside what its pod says."""
+    """Whatever runs in the clusters.
+
+    `services` outlive it. `ca_file` is the authority behind the domains, and `network` what a process in a cluster
+    finds in its environment beside what its pod says, by default the way to the services.
+    """
 
     def __init__(
         self,
@@ -28,13 +33,21 @@ class Crew:
         cloud: Cloud,
         ca_file: str,
         now: Callable[[], datetime],
-        network: Network = no_network,
+        services: Services,
+        network: Network | None = None,
     ) -> None:
         self._clusters = clusters
-        self._jobs = Jobs(clusters, now, network)
-        self._agents = (Autoscaler(clusters, cloud, now), FluentBit(clusters, ca_file, now), self._jobs)
+        self._jobs = Jobs(clusters, now, network or services.network)
+        # The services first: what they have made is seen by the others in the same look.
+        self._agents = (
+            services,
+            Autoscaler(clusters, cloud, now),
+            FluentBit(clusters, ca_file, now),
+            self._jobs,
+        )
         self._known: set[str] = set()
         self._stopped = threading.Event()
+        self._working = threading.Lock()
 
     def start(self) -> None:
         """Work in a thread of its own until `stop`."""
@@ -44,9 +57,16 @@ class Crew:
         """Work no more, and end what was started; harmless when it never did."""
         self._stopped.set()
         self._jobs.close()
+        # A look that hangs holds nobody up.
+        if self._working.acquire(timeout=_PATIENCE):
+            self._working.release()
 
     def tick(self) -> None:
-        """Let every agent look at every cluster once."""
+        """Let every agent look at every cluster once; safe to call from any thread."""
+        with self._working:
+            self._tick()
+
+    def _tick(self) -> None:
         present = set(self._clusters.clusters())
         for cluster in self._known - present:
             for agent in self._agents:

@@ -1,5 +1,7 @@
 """The stand-in for Terraform's provider `hashicorp/helm`: it records releases and installs nothing.
 
+With a release it records what `sandbox/charts` makes of its chart: an agent brings those objects about.
+
 schema.py     what the provider's configuration and resources look like
 codec.py      values between Terraform's msgpack and Python
 values.py     how values, set, set_list, set_sensitive and set_wo become one document

@@ -162,10 +162,12 @@ class HelmProvider:
         credentials: Credentials,
         clock: Callable[[], datetime],
         mishaps: Mishaps | None = None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._cluster = Cluster(_access(config), credentials)
         self._clock = clock
         self._mishaps = mishaps
+        self._changed = changed
 
     def plan(self, prior: State | None, proposed: State | None, config: State) -> Planned:
         """The state that an apply would lead to. Raises ProblemError."""
@@ -192,11 +194,16 @@ class HelmProvider:
 
     def apply(self, prior: State | None, planned: State | None, config: State) -> State | None:
         """Record what a plan says; the new state, None when the release is gone. Raises ProblemError."""
+        state = None
         if planned is None:
             if prior is not None:
                 self._uninstall(prior)
-            return None
-        return self._install(planned, config) if prior is None else self._upgrade(prior, planned, config)
+        elif prior is None:
+            state = self._install(planned, config)
+        else:
+            state = self._upgrade(prior, planned, config)
+        self._changed()
+        return state
 
     def read(self, state: State) -> State | None:
         """The state as it is on the cluster now, None when the release is gone. Raises ProblemError."""

@@ -1,7 +1,7 @@
 """The record of releases, kept where Helm itself keeps it: a Secret per revision in the release's namespace.
 
-Helm can list these records and `kubectl get secrets` shows them; nothing else is made. Source: Helm's
-storage driver "secret" and its release object, of which the fields without a rendered chart stay empty.
+Helm can list these records and `kubectl get secrets` shows them; nothing else is made here. Source: Helm's
+storage driver "secret" and its release object, of which the chart's own fields stay empty.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from cali_infra.sandbox import charts
 from cali_infra.sandbox.helm.charts import ChartVersion
 from cali_infra.sandbox.helm.cluster import Cluster, ClusterError
 from cali_infra.sandbox.helm.values import merge
 
 SECRET_TYPE = "helm.sh/release.v1"
-NOTES = "recorded by cali's sandbox; nothing was installed"
+NOTES = "recorded by cali's sandbox; nothing was installed by it"
 DEPLOYED, SUPERSEDED, FAILED, UNINSTALLED = "deployed", "superseded", "failed", "uninstalled"
 # What Helm says of pods that are not ready in time, and the stand-in of an end that Helm cannot speak of.
 _NOT_READY = "context deadline exceeded"
@@ -80,7 +81,7 @@ class Release:
     last_deployed: datetime
     description: str
     notes: str = NOTES
-    # What the chart was rendered to: the stand-in renders none.
+    # What the chart is rendered to, as far as the sandbox knows it.
     manifest: str = ""
 
     @property
@@ -165,6 +166,7 @@ class Releases:
             present,
             present,
             description or "Install complete",
+            manifest=charts.manifest(chart.name, name, self._namespace, config),
         )
         match self._mishaps.take(name):
             case Mishap.KILLED:
@@ -208,17 +210,18 @@ class Releases:
         deployed = [old for old in history if old.status == DEPLOYED]
         if not deployed and before.status not in (FAILED, SUPERSEDED):
             raise ReleaseError(f'"{name}" has no deployed releases')
-        present = self._clock()
+        present, merged = self._clock(), _upgraded_config(before.config, config, how)
         release = Release(
             name,
             self._namespace,
             before.revision + 1,
             DEPLOYED,
             chart,
-            _upgraded_config(before.config, config, how),
+            merged,
             history[0].first_deployed,
             present,
             description or "Upgrade complete",
+            manifest=charts.manifest(chart.name, name, self._namespace, merged),
         )
         match self._mishaps.take(name):
             case Mishap.KILLED:

@@ -38,7 +38,8 @@ class HelmStandIn:
     """The stand-in as a server on a private Unix socket.
 
     `environ` is the whole environment of the credential commands that provider blocks name; `mishaps` is what goes
-    wrong, where a test wants something to.
+    wrong, where a test wants something to. `changed` is called when a release has been installed, changed or taken
+    away, and the call of Terraform waits for it, as it does for Helm's `wait`.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class HelmStandIn:
         environ: Mapping[str, str],
         clock: Callable[[], datetime],
         mishaps: Mishaps | None = None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._mishaps = mishaps
+        self._changed = changed
         self._credentials = Credentials(environ, clock)
         self._clock = clock
         self._configured: dict[str, HelmProvider] = {}
@@ -146,7 +149,7 @@ class HelmStandIn:
             return pb.ConfigureProvider.Response(diagnostics=_diagnostics(problems))
         with self._guard:
             self._configured[context.peer()] = HelmProvider(
-                config, self._credentials, self._clock, self._mishaps
+                config, self._credentials, self._clock, self._mishaps, self._changed
             )
         return pb.ConfigureProvider.Response()
 

@@ -231,6 +231,9 @@ def _pod(obj: Obj, kind: str, path: tuple[str, ...]) -> Iterator[Cause]:
                 "FieldValueDuplicate", f"Duplicate value: {show(name)}", f"{prefix}.volumes[{index}].name"
             )
         volumes.add(name)
+    # A StatefulSet's pods get a volume for each of its claims.
+    claims = (_dig(obj, "spec", "volumeClaimTemplates") or ()) if kind == "StatefulSet" else ()
+    volumes |= {str(_dig(claim, "metadata", "name") or "") for claim in claims}
     names: set[str] = set()
     for part in ("initContainers", "containers"):
         for index, container in enumerate(spec.get(part) or ()):

@@ -356,6 +356,8 @@ class Domain:
             return 200, {"_shards": {"total": shards, "successful": shards, "failed": 0}}
         if what == "_mapping" and len(parts) == 1:
             return self._mapping(call, expression)
+        if what == "_mapping" and parts[1:2] == ["field"] and len(parts) == 3 and method == "GET":
+            return self._field_mapping(call, expression, parts[2])
         if what == "_settings" and len(parts) == 1:
             if method == "GET":
                 names = self._readable(call, "indices:monitor/settings/get", expression)
@@ -430,6 +432,20 @@ class Domain:
                 self.indices.indices[name].mapping.merge(call.object())
             return 200, {"acknowledged": True}
         raise not_modelled(f"{call.method} {call.path}")
+
+    def _field_mapping(self, call: _Call, expression: str, path: str) -> Answer:
+        """One field by its whole path, in every index that has it; patterns of fields are not modelled."""
+        if "*" in path or "," in path:
+            raise not_modelled(f"{call.method} {call.path}")
+        names = self._readable(call, "indices:admin/mappings/fields/get", expression)
+        answer: Obj = {}
+        for name in names:
+            field = self.indices.indices[name].mapping.field(path)
+            leaf = path.rpartition(".")[2]
+            answer[name] = {
+                "mappings": {path: {"full_name": path, "mapping": {leaf: field}}} if field else {}
+            }
+        return 200, answer
 
     # Documents
 

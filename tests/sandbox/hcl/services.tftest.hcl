@@ -594,7 +594,7 @@ run "charts_that_have_other_values" {
     }
 
     milvus = {
-      chart_version    = "4.2.40"
+      chart_version    = "5.0.7"
       version          = "2.5.20"
       mode             = "standalone"
       bucket           = null

@@ -114,7 +114,7 @@ def test_a_cluster_its_nodes_and_a_domain(aws: Aws) -> None:
         nodegroupName="workers",
         nodeRole=role,
         subnets=["s"],
-        scalingConfig={"minSize": 1, "maxSize": 2, "desiredSize": 1},
+        scalingConfig={"minSize": 1, "maxSize": 3, "desiredSize": 2},
     )
     search.create_domain(DomainName="cali")
     cluster, group, domain = aws.cluster("cali"), aws.nodegroup("cali", "workers"), aws.domain("cali")
@@ -123,7 +123,7 @@ def test_a_cluster_its_nodes_and_a_domain(aws: Aws) -> None:
     assert cluster.endpoint.startswith("https://")
     assert base64.b64decode(cluster.ca)
     assert group is not None
-    assert group.status == "ACTIVE"
+    assert (group.status, group.desired_nodes) == ("ACTIVE", 2)
     assert domain is not None
     assert not domain.deleted
 

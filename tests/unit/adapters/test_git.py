@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cali_infra.adapters.git import Remote, check_key, knows_host, list_refs
+from cali_infra.adapters.git import Remote, check_key, head, knows_host, list_refs
 from cali_infra.errors import GitError, GitTrouble
 
 TOKEN = "Sentinel-token-$'\"1"
@@ -244,3 +244,22 @@ def test_a_hashed_host_is_found(keys: Callable[[str], Path], environ: dict[str, 
     subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(path)], check=True, capture_output=True)
     assert "git.example.com" not in path.read_text()
     assert knows_host("git.example.com", path.read_text(), environ)
+
+
+def test_a_branch_or_a_tag_is_at_a_commit(repository: Path, environ: dict[str, str]) -> None:
+    def run(*words: str) -> str:
+        git = ("git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@example.com")
+        done = subprocess.run([*git, *words], check=True, capture_output=True, text=True, env=environ)
+        return done.stdout.strip()
+
+    first = run("rev-parse", "HEAD")
+    run("tag", "-a", "v2", "-m", "the first")
+    run("commit", "-q", "--allow-empty", "-m", "more")
+
+    remote = Remote(str(repository))
+    assert head(remote, "main", environ) == run("rev-parse", "HEAD") != first
+    # Of an annotated tag the commit counts, not the tag's own object.
+    assert head(remote, "v1", environ) == head(remote, "v2", environ) == first
+    assert head(remote, "none", environ) is None
+    with pytest.raises(GitError):
+        head(Remote(str(repository / "none")), "main", environ)

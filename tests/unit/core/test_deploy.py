@@ -35,6 +35,7 @@ class World:
 
     applied: set[str] = field(default_factory=set)
     changes: dict[str, tuple[ResourceChange, ...]] = field(default_factory=dict)
+    warnings: dict[str, tuple[str, ...]] = field(default_factory=dict)
     failing: set[str] = field(default_factory=set)
     unplannable: set[str] = field(default_factory=set)
     deaf_until: dict[str, str] = field(default_factory=dict)
@@ -83,7 +84,9 @@ class Remembering:
         if self.name in self.world.unplannable:
             raise OperationError(f"{self.name} has no plan")
         default = () if self.exists() else (CREATE,)
-        return StagePlan(self.name, self.world.changes.get(self.name, default))
+        return StagePlan(
+            self.name, self.world.changes.get(self.name, default), self.world.warnings.get(self.name, ())
+        )
 
     def apply(self, plan: StagePlan, watch: Progress, cancel: Event) -> None:
         self.world.note(self.name, "apply")
@@ -433,3 +436,16 @@ def test_plan_of_a_whole_environment_says_unchanged() -> None:
 
     assert set(statuses(report).values()) == {Status.UNCHANGED}
     assert not report.changed
+
+
+def test_plan_hands_on_what_a_stage_has_to_say_of_its_changes() -> None:
+    world = World(
+        applied={stage.name for stage in STAGES},
+        changes={"storage": (UPDATE,)},
+        warnings={"storage": ("volumes are not touched",)},
+    )
+
+    report = deployment(world).plan(STAGES)
+
+    (said,) = [result for result in report.results if result.warnings]
+    assert (said.name, said.changes, said.warnings) == ("storage", (UPDATE,), ("volumes are not touched",))

@@ -12,7 +12,7 @@ import pytest
 from test_service_secrets import secret_values
 
 from cali_infra.adapters.git import Remote
-from cali_infra.core.git_sync import check
+from cali_infra.core.git_sync import check, head
 from cali_infra.core.settings import Settings
 from cali_infra.errors import GitError, GitTrouble, SettingsError, SettingsProblem
 
@@ -195,3 +195,34 @@ def test_without_a_url_or_without_airflow_nobody_is_asked(ask: Any) -> None:
 
     assert check(Settings(), secret_values(), ENVIRON) == ()
     assert check(off, secret_values(gitsync={"url": "https://git.example.com/acme/dags"}), ENVIRON) == ()
+
+
+class TestTheHeadOfTheBranch:
+    def ask(self, answer: str | None, rehearsal: bool = False, **gitsync: Any) -> str:
+        given = {"url": "https://git.example.com/acme/dags", "token": "a-token-of-it", **gitsync}
+
+        def find(remote: Remote, ref: str, environ: Mapping[str, str]) -> str | None:
+            self.asked = (remote, ref)
+            return answer
+
+        settings = Settings.model_validate({"airflow": {"dags_branch": "develop"}})
+        return head(settings, secret_values(gitsync=given), ENVIRON, rehearsal=rehearsal, find=find)
+
+    def test_it_is_asked_for_with_what_the_pods_have(self) -> None:
+        assert self.ask("a" * 40) == "a" * 40
+        remote, ref = self.asked
+        assert (remote.url, remote.token, ref) == (
+            "https://git.example.com/acme/dags",
+            "a-token-of-it",
+            "develop",
+        )
+
+    def test_a_branch_that_is_not_there_is_an_error(self) -> None:
+        with pytest.raises(GitError, match="no branch and no tag develop") as caught:
+            self.ask(None)
+        assert caught.value.trouble is GitTrouble.NOT_FOUND
+
+    def test_a_rehearsal_asks_no_other_machine(self) -> None:
+        with pytest.raises(GitError, match="a rehearsal asks no other machine"):
+            self.ask("a" * 40, rehearsal=True)
+        assert self.ask("a" * 40, rehearsal=True, url="https://localhost:8443/acme/dags") == "a" * 40

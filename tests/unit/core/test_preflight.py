@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from test_service_secrets import SSH_KEY, SSH_URL, secret_values
 
-from cali_infra.adapters.aws import InstanceType
+from cali_infra.adapters.aws import InstanceType, NodeGroupDescription
 from cali_infra.core.preflight import (
     check_address,
     check_kubectl,
+    check_nodes,
     check_room,
     check_up,
     without_git_sync,
@@ -22,7 +23,7 @@ from cali_infra.core.preflight import (
 from cali_infra.core.service_pods import Pod, wanted
 from cali_infra.core.settings import Settings
 from cali_infra.core.stages import named
-from cali_infra.errors import AwsError, PreconditionError, SettingsError
+from cali_infra.errors import AwsError, PreconditionError, SettingsError, UnreachableError
 
 if TYPE_CHECKING:
     from cali_infra.core.platform import Platform
@@ -105,6 +106,14 @@ def test_a_pod_that_no_node_holds_stops_the_run() -> None:
     assert "milvus/standalone asks for 1 CPU and 8.0 GiB" in problem.problem
 
 
+def test_only_whose_pod_is_too_big_is_told_to_ask_for_less() -> None:
+    settings = Settings.model_validate({"milvus": {"sizes": {"standalone": {"cpu": 2, "memory": "64Gi"}}}})
+    with pytest.raises(SettingsError) as caught:
+        check_room(settings, pods_of(settings), lambda names: (M6I,))
+
+    assert "ask for less (milvus.sizes), or" in caught.value.problems[0].problem
+
+
 def test_an_instance_type_that_ec2_does_not_have_stops_the_run() -> None:
     def refuse(names: Collection[str]) -> tuple[InstanceType, ...]:
         raise AwsError("these types do not exist: [m9z.huge]", aws_code="InvalidInstanceType")
@@ -133,6 +142,43 @@ def test_without_services_nobody_is_asked() -> None:
     assert check_room(Settings(), (), unwanted) == ()
 
 
+def no_group(cluster: str, name: str) -> None:
+    assert (cluster, name) == ("cali-default", "cali-default-nodes")
+
+
+def unreachable() -> None:
+    raise UnreachableError("no way in")
+
+
+def group(desired: int, status: str = "ACTIVE") -> Callable[[str, str], NodeGroupDescription]:
+    return lambda cluster, name: NodeGroupDescription(name, status, desired)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "key", "said"),
+    [
+        ({"min_nodes": 4, "desired_nodes": 4}, "eks.min_nodes", "4 is above the number of nodes"),
+        ({"min_nodes": 1, "desired_nodes": 2, "max_nodes": 2}, "eks.max_nodes", "2 is below the number of"),
+    ],
+)
+def test_bounds_that_eks_would_refuse_stop_the_run_with_the_command(
+    bounds: dict[str, int], key: str, said: str
+) -> None:
+    settings = Settings.model_validate({"eks": bounds})
+
+    with pytest.raises(SettingsError) as caught:
+        check_nodes(settings, group(3))
+
+    (problem,) = caught.value.problems
+    assert (problem.key, problem.problem.startswith(said)) == (key, True)
+    assert "just now, 3" in problem.problem
+    assert "--nodegroup-name cali-default-nodes --scaling-config desiredSize=" in caught.value.remedy
+    # What that command leads to, and what begins anew.
+    check_nodes(settings, group(bounds["desired_nodes"], "UPDATING"))
+    check_nodes(settings, group(3, "CREATE_FAILED"))
+    check_nodes(settings, no_group)
+
+
 def test_an_airflow_without_dags_is_said() -> None:
     (note,) = without_git_sync(Settings(), secret_values())
     assert "without GitSync" in note
@@ -149,8 +195,9 @@ def test_up_stops_at_a_gitsync_key_that_is_none() -> None:
         target=SimpleNamespace(environ={"PATH": os.environ["PATH"]}, rehearsal=True),
         settings=settings,
         secrets=secret_values(gitsync=gitsync),
-        aws=SimpleNamespace(instance_types=lambda names: (M6I,)),
+        aws=SimpleNamespace(instance_types=lambda names: (M6I,), nodegroup=no_group),
         inputs=SimpleNamespace(pods=lambda: pods_of(settings)),
+        cluster_at_hand=lambda: None,
     )
     with pytest.raises(SettingsError) as caught:
         check_up(platform, named(["services"]))
@@ -163,6 +210,9 @@ def test_up_hears_of_both_where_it_works_on_what_they_are_about() -> None:
         def instance_types(self, names: Collection[str]) -> tuple[InstanceType, ...]:
             raise AwsError("you may not", aws_code="UnauthorizedOperation")
 
+        def nodegroup(self, cluster: str, name: str) -> None:
+            raise AwsError("you may not", aws_code="AccessDeniedException")
+
     settings = Settings()
     platform = cast(
         "Platform",
@@ -172,6 +222,7 @@ def test_up_hears_of_both_where_it_works_on_what_they_are_about() -> None:
             secrets=secret_values(),
             aws=Account(),
             inputs=SimpleNamespace(pods=lambda: pods_of(settings)),
+            cluster_at_hand=unreachable,
         ),
     )
 

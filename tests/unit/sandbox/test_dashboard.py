@@ -267,6 +267,13 @@ def test_the_log_table_has_the_newest_first(dashboard: dict[str, Any], reader: S
     assert [hit["_id"] for hit in hits] == [name for name in reversed(RECORDS) if name != "of no pod"]
 
 
+@pytest.mark.parametrize("path", ["/cali-logs-*/_settings", "/cali-logs-*/_mapping"])
+def test_the_reader_may_ask_what_the_data_source_asks_besides(reader: SearchClient, path: str) -> None:
+    """The number of shards before a histogram, and the fields: source, `pkg/opensearch/client/client.go`."""
+    answer = reader("GET", path)
+    assert (answer.status, list(answer.body)) == (200, [f"cali-logs-{DAY.replace('-', '.')}"])
+
+
 @pytest.mark.parametrize(
     ("chosen", "found"),
     [

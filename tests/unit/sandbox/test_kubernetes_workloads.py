@@ -229,6 +229,9 @@ class TestOtherWorkloads:
             "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
         }
         body = workload("StatefulSet", replicas=2, serviceName="agent", volumeClaimTemplates=[claim])
+        # A container mounts a claim by its template's name.
+        mounts = [{"name": "data", "mountPath": "/data"}]
+        body["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] = mounts
         assert api("POST", f"{APPS}/statefulsets", body).status == 201
 
         eventually(status(api, f"{APPS}/statefulsets/agent", readyReplicas=2))

@@ -313,6 +313,19 @@ class TestIndices:
         missing = master("DELETE", "/logs-1")
         assert (missing.status, missing.body["error"]["reason"]) == (404, "no such index [logs-1]")
 
+    def test_one_field_s_mapping_is_told_in_every_index(self, master: SearchClient) -> None:
+        inner = {"properties": {"b": {"type": "keyword"}}}
+        properties = {"@timestamp": {"type": "date"}, "a": inner}
+        for name in ("logs-1", "logs-2"):
+            master("PUT", f"/{name}", {"mappings": {"properties": properties}})
+        found = master("GET", "/logs-*/_mapping/field/%40timestamp").body
+        one = {"full_name": "@timestamp", "mapping": {"@timestamp": {"type": "date"}}}
+        assert found == {name: {"mappings": {"@timestamp": one}} for name in ("logs-1", "logs-2")}
+        found = master("GET", "/logs-1/_mapping/field/a.b").body
+        assert found["logs-1"]["mappings"]["a.b"]["mapping"] == {"b": {"type": "keyword"}}
+        assert master("GET", "/logs-1/_mapping/field/none").body == {"logs-1": {"mappings": {}}}
+        assert master("GET", "/logs-1/_mapping/field/a*").status == 501
+
     def test_settings_and_mappings_change_where_they_may(self, master: SearchClient) -> None:
         master("PUT", "/logs-1", {"mappings": {"properties": {"a": {"type": "keyword"}}}})
 

@@ -201,7 +201,7 @@ def test_what_was_made_is_put_down_in_whatever_way_a_check_ends(hanging: Callabl
 
     for ends in (lambda context: passed("fine"), crash, hanging):
         done.clear()
-        run(make("volume", make_something(ends), timeout=0.05, grace=0.05))
+        run(make("volume", make_something(ends), timeout=1.0, grace=0.2))
         assert done == ["second", "first"]
 
 

@@ -21,11 +21,14 @@ from cali_infra.adapters.aws import ClusterVersion
 from cali_infra.adapters.kubernetes import ObjectRef
 from cali_infra.core.access import Entry
 from cali_infra.core.index import READER, WRITER
+from cali_infra.core.pod_targets import is_ready
+from cali_infra.core.secrets import GitSyncSecrets
 from cali_infra.core.service_secrets import SERVICES
 from cali_infra.core.stacks import Drift
 from cali_infra.core.stages import BY_NAME, STAGES, Kind
 from cali_infra.core.storage_class import DEFAULT
 from cali_infra.core.workspace import Owner
+from cali_infra.errors import GitError, GitTrouble
 from cali_infra.plans import Action, ResourceChange
 from cali_infra.sandbox.aws.controls import Fault
 from cali_infra.sandbox.ports import ScalingGroup
@@ -762,6 +765,10 @@ def an_autoscaler_of_another_cluster(whole: Whole) -> Iterator[Broken]:
 needs_services = pytest.mark.skipif("services" not in BY_NAME, reason="the stage services is not there yet")
 
 
+# Of each service one workload, with as many replicas as it has.
+WORKLOADS = {"airflow": "airflow-scheduler", "milvus": "milvus-standalone", "grafana": "grafana"}
+
+
 def broken_service(name: str) -> None:
     @case(f"{name}.release", f"revision 2 of {name} is pending-upgrade", f"helm -n {name} history {name}")
     def a_release_in_the_middle(whole: Whole) -> Iterator[Broken]:
@@ -775,11 +782,11 @@ def broken_service(name: str) -> None:
 
     @case(
         f"{name}.workloads",
-        f"StatefulSet {name}/{name} has 0 of 1 replicas ready: .*CrashLoop",
-        f"kubectl -n {name} describe statefulset {name}",
+        f"Deployment {name}/{WORKLOADS[name]} has 0 of 1 replicas ready: .*CrashLoop",
+        f"kubectl -n {name} describe deployment {WORKLOADS[name]}",
     )
     def a_service_that_crashes(whole: Whole) -> Iterator[Broken]:
-        with failing(whole, pod_of(whole, name, name), "CrashLoopBackOff"):
+        with failing(whole, pod_of(whole, name, WORKLOADS[name]), "CrashLoopBackOff"):
             yield None
 
 
@@ -1018,6 +1025,98 @@ def a_record_without_a_time(whole: Whole) -> Iterator[Broken]:
         yield None
 
 
+# -- end to end: the applications -----------------------------------------------------------------------------
+
+
+def programs(whole: Whole) -> Any:
+    return whole.services.programs(NAME)
+
+
+@case("e2e.grafana", "does not accept the password of admin", "reset-admin-password")
+def another_password_in_grafana(whole: Whole) -> Iterator[Broken]:
+    kept = programs(whole).state["grafana"]
+    programs(whole).change(grafana="Another-one-1")
+    yield None
+    programs(whole).change(grafana=kept)
+
+
+@case("e2e.grafana", "does not accept the password of cali-reader", "rollout restart deployment/grafana")
+def another_password_of_the_reader(whole: Whole) -> Iterator[Broken]:
+    path = f"/_plugins/_security/api/internalusers/{READER}"
+    whole.ask_domain("PUT", path, {"password": "Another-one-1"})
+    yield None
+    whole.ask_domain("PUT", path, {"password": whole.secrets.opensearch.reader_password.get_secret_value()})
+
+
+@case("e2e.grafana", "has no data source opensearch", "cali up services")
+def a_grafana_without_its_data_source(whole: Whole) -> Iterator[Broken]:
+    config, labels = ObjectRef("v1", "ConfigMap", "grafana", "grafana"), {"app.kubernetes.io/name": "grafana"}
+    found = whole.kubernetes.get(config)
+    assert found is not None
+    with whole.patched(config, {"data": {"datasources.yaml": "{}"}}, {"data": found["data"]}):
+        whole.restart("grafana", labels)
+        yield None
+    whole.restart("grafana", labels)
+
+
+@case(
+    "e2e.airflow",
+    r"last heartbeat is 30\d s old",
+    "logs deployment/airflow-scheduler",
+    ahead=timedelta(minutes=5),
+)
+def a_scheduler_that_hangs(whole: Whole) -> Iterator[Broken]:
+    yield None
+
+
+@contextmanager
+def scaled(whole: Whole, part: str, replicas: int) -> Iterator[None]:
+    ref = ObjectRef("apps/v1", "Deployment", "airflow", f"airflow-{part}")
+    labels = {"release": "airflow", "component": part}
+
+    def pods() -> list[Any]:
+        return whole.kubernetes.list("v1", "Pod", "airflow", labels)
+
+    before = len(pods())
+    with whole.patched(ref, {"spec": {"replicas": replicas}}, {"spec": {"replicas": before}}):
+        whole.until(lambda: len(pods()) == replicas)
+        yield
+    whole.until(lambda: [is_ready(pod) for pod in pods()] == [True] * before)
+    whole.crew.tick()
+
+
+@case("e2e.airflow", "the triggerer is unhealthy", "logs deployment/airflow-triggerer")
+def an_airflow_without_a_triggerer(whole: Whole) -> Iterator[Broken]:
+    with scaled(whole, "triggerer", 0):
+        yield None
+
+
+@case("e2e.git-sync", "reads [0-9a-f]{12}, and main is at [0-9a-f]{12}: GitSync has not", "-c git-sync")
+def a_git_sync_that_brings_nothing(whole: Whole) -> Iterator[Broken]:
+    whole.services.hold_git_sync_back(NAME)
+    whole.commit()
+    yield whole.with_settings(airflow={"sync_seconds": 5})
+    whole.services.hold_git_sync_back(NAME, False)
+    programs(whole).change(commit=whole.head())
+
+
+@case("e2e.git-sync", "has brought nothing yet", "-c git-sync")
+def a_first_look_that_has_not_ended(whole: Whole) -> Iterator[Broken]:
+    programs(whole).change(commit=None)
+    yield None
+    programs(whole).change(commit=whole.head())
+
+
+@case(
+    "e2e.git-sync", "could not be asked from this machine: no route", "exec deployment/airflow", Status.WARN
+)
+def a_repository_that_this_machine_does_not_reach(whole: Whole) -> Iterator[Broken]:
+    def head() -> str:
+        raise GitError("no route to it", trouble=GitTrouble.UNREACHABLE)
+
+    yield replace(whole.subject, head=head)
+
+
 # -- deep -----------------------------------------------------------------------------------------------------
 
 
@@ -1169,8 +1268,9 @@ def not_passed(found: dict[str, Result]) -> dict[str, str]:
     }
 
 
-def test_everything_passes_on_a_whole_platform(whole: Whole) -> None:
-    report = whole.report()
+@pytest.mark.parametrize("names", [(), ("e2e",)], ids=["all", "end-to-end"])
+def test_everything_passes_on_a_whole_platform(whole: Whole, names: tuple[str, ...]) -> None:
+    report = whole.report(*names)
 
     found = {line.check.id: line.result for line in report.lines}
     assert not_passed(found) == {}, found
@@ -1214,6 +1314,21 @@ def test_a_break_is_seen_by_the_check_that_is_there_for_it(whole: Whole, broken:
         assert found[name].detail == f"{broken.check} failed"
 
 
+@pytest.mark.parametrize("service", ["grafana", "airflow"])
+def test_what_is_off_is_not_asked_end_to_end(whole: Whole, service: str) -> None:
+    off = whole.with_settings(services={service: False})
+    result = whole.results(f"e2e.{service}", subject=off)[f"e2e.{service}"]
+    assert result.status is Status.SKIP
+    assert f"{service} is off in cali.yaml" in result.detail
+
+
+def test_without_a_repository_there_is_no_git_sync_to_ask(whole: Whole) -> None:
+    secrets = whole.secrets.model_copy(update={"gitsync": GitSyncSecrets()})
+    result = whole.results("e2e.git-sync", subject=replace(whole.subject, secrets=secrets))["e2e.git-sync"]
+    assert result.status is Status.SKIP
+    assert "has no gitsync.url" in result.detail
+
+
 def test_who_may_not_ask_the_simulator_skips_it(whole: Whole) -> None:
     whole.cloud.controls.fail(
         Fault("iam", "SimulatePrincipalPolicy", "AccessDenied", "not authorized to perform", status=403)
@@ -1245,7 +1360,7 @@ def test_one_dead_system_is_one_failure(whole: Whole, dead: str) -> None:
         whole.clusters.faults.unreachable(0)
     assert [name for name, result in found.items() if result.status is Status.FAIL] == [dead]
     skipped = {name for name, result in found.items() if result.status is Status.SKIP}
-    assert skipped == dependents(dead) & set(found)
+    assert skipped == dependents(dead) & found.keys()
     assert {found[name].detail for name in skipped} == {f"{dead} failed"}
     assert len(skipped) > 5
 

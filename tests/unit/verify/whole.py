@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import json
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,21 +20,24 @@ import urllib3
 from botocore.config import Config
 from pydantic import SecretStr
 
+from cali_infra.adapters import git
 from cali_infra.adapters.aws import Aws
 from cali_infra.adapters.kubernetes import ClusterAccess, Kubernetes, ObjectRef
 from cali_infra.adapters.kustomize import Kustomize
 from cali_infra.adapters.opensearch import OpenSearch
 from cali_infra.core import assets, fluent_bit, service_secrets
-from cali_infra.core.index import IndexWork
+from cali_infra.core.index import READER, IndexWork
 from cali_infra.core.manifests import ManifestWork
+from cali_infra.core.pod_targets import is_ready
 from cali_infra.core.progress import Silent
 from cali_infra.core.secrets import Secrets
-from cali_infra.core.service_secrets import SERVICES
 from cali_infra.core.settings import Settings
 from cali_infra.core.stacks import Drift
 from cali_infra.core.storage_class import StorageClassWork
 from cali_infra.core.workspace import Owner
+from cali_infra.sandbox import charts
 from cali_infra.sandbox.agents.crew import Crew
+from cali_infra.sandbox.agents.services import Services
 from cali_infra.sandbox.aws.server import AwsStandIn
 from cali_infra.sandbox.certificates import Authority
 from cali_infra.sandbox.helm import releases
@@ -98,7 +101,7 @@ def secrets() -> Secrets:
             "minio_access_key": f"{SENTINEL}-access",
             "minio_secret_key": f"{SENTINEL}-secret",
         },
-        gitsync={},
+        gitsync={"url": "https://git.example.com/acme/dags.git"},
     )
 
 
@@ -122,7 +125,11 @@ class Whole:
         self.cloud.start()
         self.environ = dict(self.cloud.environment(REGION))
         self.aws = Aws(REGION, self.environ)
-        self.crew = self._new_crew(self.cloud, {})
+        self.services = Services(self.clusters, self.folder / "pods", str(self.ca), lambda: datetime.now(UTC))
+        self.crew = self._new_crew(self.cloud)
+        self.repository = self.folder / "dags"
+        subprocess.run(["git", "init", "-q", "-b", "main", str(self.repository)], check=True)
+        self.commit()
         self._make_aws()
         self._make_cluster()
         self._make_index()
@@ -140,6 +147,7 @@ class Whole:
 
     def close(self) -> None:
         self.crew.stop()
+        self.services.close()
         if self._pool is not None:
             self._pool.clear()
         self.kubernetes.close()
@@ -165,6 +173,7 @@ class Whole:
             plan=lambda name, cancel: self.manifests(name).plan(Silent()),
             kubernetes=lambda: self.kubernetes,
             alone=nullcontext,
+            head=self.head,
             search_ca=self.ca,
         )
 
@@ -218,7 +227,7 @@ class Whole:
     def another_crew(self, cloud: Cloud | None = None, **environ: str) -> Iterator[None]:
         """Others at work, who have looked once; `environ` is what the pods find beside what they say."""
         before = self.crew
-        self.crew = self._new_crew(cloud or self.cloud, environ)
+        self.crew = self._new_crew(cloud or self.cloud, **environ)
         try:
             self.crew.tick()
             yield
@@ -226,8 +235,11 @@ class Whole:
             self.crew.stop()
             self.crew = before
 
-    def _new_crew(self, cloud: Cloud, environ: Mapping[str, str]) -> Crew:
-        return Crew(self.clusters, cloud, str(self.ca), lambda: datetime.now(UTC), lambda cluster: environ)
+    def _new_crew(self, cloud: Cloud, **environ: str) -> Crew:
+        def network(cluster: str) -> Mapping[str, str]:
+            return {**self.services.network(cluster), **environ}
+
+        return Crew(self.clusters, cloud, str(self.ca), lambda: datetime.now(UTC), self.services, network)
 
     def resize(self, nodes: int, most: int = 8) -> None:
         """Give the node group so many nodes."""
@@ -465,38 +477,50 @@ class Whole:
             self.kubernetes.create(bare(found))
 
     def _make_services(self) -> None:
-        """The services' releases with a workload each, as Helm records and installs them."""
-        for service in SERVICES:
-            labels = {"app": service}
-            pod = {
-                "metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "main", "image": f"example.com/{service}:1"}]},
-            }
-            workload = {
-                "apiVersion": "apps/v1",
-                "kind": "StatefulSet",
-                "metadata": {"name": service, "namespace": service},
-                "spec": {
-                    "serviceName": service,
-                    "selector": {"matchLabels": labels},
-                    "template": pod,
-                    "volumeClaimTemplates": [
-                        {
-                            "metadata": {"name": "data"},
-                            "spec": {
-                                "accessModes": ["ReadWriteOnce"],
-                                "resources": {"requests": {"storage": "1Gi"}},
-                            },
-                        }
-                    ],
-                },
-            }
-            self.kubernetes.apply(workload)
-            chart, now = ChartVersion(service, "1.0.0", "1"), datetime.now(UTC)
+        """The services' releases as Helm records them, with the objects that the agent makes of them."""
+        now = datetime.now(UTC)
+        for service, values in service_values(self.endpoint, self.repository).items():
             release = releases.Release(
-                service, service, 2, releases.DEPLOYED, chart, {}, now, now, "Upgrade complete"
+                service,
+                service,
+                2,
+                releases.DEPLOYED,
+                ChartVersion(service, "1.0.0", "1"),
+                values,
+                now,
+                now,
+                "Upgrade complete",
+                manifest=charts.manifest(service, service, service, values),
             )
-            self.kubernetes.create(with_manifest(releases.encode(release, "createdAt"), workload))
+            self.kubernetes.create(releases.encode(release, "createdAt"))
+        self.crew.tick()
+
+    def restart(self, namespace: str, labels: Mapping[str, str]) -> None:
+        """Delete pods, and wait for those that come in their place to be known to the applications."""
+        before = {pod["metadata"]["uid"] for pod in self.kubernetes.list("v1", "Pod", namespace, labels)}
+        for pod in self.kubernetes.list("v1", "Pod", namespace, labels):
+            self.kubernetes.delete(ObjectRef("v1", "Pod", namespace, pod["metadata"]["name"]))
+
+        def ready() -> bool:
+            pods = self.kubernetes.list("v1", "Pod", namespace, labels)
+            new = [pod for pod in pods if pod["metadata"]["uid"] not in before]
+            return bool(new) and all(is_ready(pod) for pod in new)
+
+        self.until(ready)
+        self.crew.tick()
+
+    # -- GitSync's repository ---------------------------------------------------------------------------
+
+    def commit(self) -> str:
+        """A new commit in the repository with the DAGs."""
+        git = ("git", "-C", str(self.repository), "-c", "user.name=x", "-c", "user.email=x@example.com")
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "more"], check=True)
+        return self.head()
+
+    def head(self) -> str:
+        found = git.head(git.Remote(str(self.repository)), "main", self.kubectl_environ)
+        assert found is not None
+        return found
 
     # -- the domain -------------------------------------------------------------------------------------
 
@@ -580,6 +604,54 @@ def record() -> dict[str, Any]:
     }
 
 
+def service_values(endpoint: str, repository: Path) -> dict[str, dict[str, Any]]:
+    """What terraform/services gives each chart, as far as the sandbox looks at it. A repository that is on this
+    machine has no URL that secrets.yaml takes."""
+    key = {"secretKeyRef": {"name": "airflow-admin", "key": "password"}}
+    admin = {"name": "AIRFLOW_ADMIN_PASSWORD", "valueFrom": key}
+    root = {"secretKeyRef": {"name": "milvus-root", "key": "password"}}
+    source = {
+        "name": "OpenSearch",
+        "uid": "opensearch",
+        "type": "grafana-opensearch-datasource",
+        "url": f"https://{endpoint}",
+        "basicAuth": True,
+        "basicAuthUser": READER,
+        "jsonData": {"database": "cali-logs-*", "timeField": "@timestamp", "logMessageField": "log"},
+        "secureJsonData": {"basicAuthPassword": "$OPENSEARCH_READER_PASSWORD"},
+    }
+    return {
+        "airflow": {
+            "fernetKeySecretName": "airflow-keys",
+            "apiSecretKeySecretName": "airflow-keys",
+            "jwtSecretName": "airflow-keys",
+            "data": {"metadataSecretName": "airflow-database-connection"},
+            "extraEnvFrom": "- secretRef: {name: airflow-connections}",
+            "createUserJob": {"env": [admin]},
+            "dags": {"gitSync": {"enabled": True, "repo": str(repository), "ref": "main", "period": "5s"}},
+            "postgresql": {
+                "auth": {"username": "airflow", "existingSecret": "airflow-database"},
+                "primary": {"persistence": {"storageClass": "gp2"}},
+            },
+        },
+        "milvus": {
+            "cluster": {"enabled": False},
+            "etcd": {"replicaCount": 1, "persistence": {"storageClass": "gp2"}},
+            "standalone": {
+                "extraEnv": [{"name": "COMMON_SECURITY_DEFAULTROOTPASSWORD", "valueFrom": root}],
+                "persistence": {"persistentVolumeClaim": {"storageClass": "gp2"}},
+            },
+            "minio": {"existingSecret": "milvus-object-store", "persistence": {"storageClass": "gp2"}},
+        },
+        "grafana": {
+            "persistence": {"enabled": True, "storageClassName": "gp2"},
+            "admin": {"existingSecret": "grafana-admin"},
+            "envFromSecrets": [{"name": "grafana-opensearch"}],
+            "datasources": {"datasources.yaml": {"apiVersion": 1, "datasources": [source]}},
+        },
+    }
+
+
 def autoscaler_policy() -> dict[str, Any]:
     """What terraform/autoscaler gives the role."""
     tag = "aws:ResourceTag/k8s.io/cluster-autoscaler"
@@ -613,15 +685,6 @@ def autoscaler_policy() -> dict[str, Any]:
             },
         ],
     }
-
-
-def with_manifest(secret: dict[str, Any], *objects: Mapping[str, Any]) -> dict[str, Any]:
-    """A release's record with the manifest that Helm keeps in it."""
-    packed = base64.b64decode(base64.b64decode(secret["data"]["release"]))
-    document = json.loads(gzip.decompress(packed))
-    document["manifest"] = "".join(f"---\n{json.dumps(obj)}\n" for obj in objects)
-    packed = base64.b64encode(gzip.compress(json.dumps(document).encode(), mtime=0))
-    return {**secret, "data": {"release": base64.b64encode(packed).decode()}}
 
 
 def bare(obj: Mapping[str, Any]) -> dict[str, Any]:
