@@ -211,7 +211,7 @@ class GrafanaSecrets(Section):
     """Grafana's own."""
 
     admin_password: Annotated[SecretStr, _secret(_grafana_password)] = Field(
-        description="The password of Grafana's user admin; read at its first start only",
+        description="The password of Grafana's user admin; read at its first start only; cali up changes it",
         examples=[_PASSWORD_EXAMPLE],
     )
 
@@ -230,10 +230,11 @@ class AirflowSecrets(Section):
         description="Signs the tokens between Airflow's parts", examples=["64 random characters"]
     )
     admin_password: Annotated[SecretStr, _secret(_at_least(8))] = Field(
-        description="The password of Airflow's user admin", examples=[_PASSWORD_EXAMPLE]
+        description="The password of Airflow's user admin; read at its first start only; cali up changes it",
+        examples=[_PASSWORD_EXAMPLE],
     )
     database_password: Annotated[SecretStr, _secret(_at_least(8))] = Field(
-        description="The password of Airflow's bundled database; read at its first start only",
+        description="The password of Airflow's bundled database; read at its first start only; cali up changes it",
         examples=[_PASSWORD_EXAMPLE],
     )
     database_url: Annotated[SecretStr, _secret(_database_url)] | None = Field(
@@ -247,7 +248,7 @@ class MilvusSecrets(Section):
     """Milvus' own."""
 
     root_password: Annotated[SecretStr, _secret(_milvus_password)] = Field(
-        description="The password of Milvus' user root; read at its first start only",
+        description="The password of Milvus' user root; read at its first start only; cali up changes it",
         examples=[_PASSWORD_EXAMPLE],
     )
     minio_access_key: Annotated[SecretStr, _secret(_at_least(3))] = Field(
