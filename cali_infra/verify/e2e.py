@@ -33,7 +33,8 @@ LIE = "2001-02-03T04:05:06.000Z"
 TOKEN = "cali_verify"
 # Fluent Bit sends every five seconds, and tries again after as many; a first record makes the day's index.
 _ARRIVAL = 90.0
-_LOOK = 1.0
+# Seconds between two looks.
+_SHORTEST, _LONGEST = 0.2, 2.0
 # The node's times are whole seconds.
 _NEAR = timedelta(seconds=1.5)
 _JOB_SECONDS = 120
@@ -130,13 +131,14 @@ def _wait_for(context: Context, written: Written) -> Sequence[Mapping[str, Any]]
     # Where a line is not taken apart its token stands in the text.
     places = [{"term": {f"app.{TOKEN}": written.token}}, {"term": {TOKEN: written.token}}]
     query = {"bool": {"should": [*places, {"match_phrase": {"log": written.token}}]}}
-    until = context.clock() + _ARRIVAL
+    until, length = context.clock() + _ARRIVAL, _SHORTEST
     while True:
         domain.refresh(pattern)
         hits = domain.search(pattern, {"size": 10, "query": query})["hits"]["hits"]
         if hits or context.clock() > until:
             return hits if isinstance(hits, list) else []
-        jobs.pause(context, _LOOK)
+        jobs.pause(context, length)
+        length = min(2 * length, _LONGEST)
 
 
 def _judged(arrived: Arrived, count: int) -> Result | None:

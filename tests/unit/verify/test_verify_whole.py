@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import socket
@@ -1042,10 +1043,17 @@ def another_password_in_grafana(whole: Whole) -> Iterator[Broken]:
 
 @case("e2e.grafana", "does not accept the password of cali-reader", "rollout restart deployment/grafana")
 def another_password_of_the_reader(whole: Whole) -> Iterator[Broken]:
-    path = f"/_plugins/_security/api/internalusers/{READER}"
-    whole.ask_domain("PUT", path, {"password": "Another-one-1"})
-    yield None
-    whole.ask_domain("PUT", path, {"password": whole.secrets.opensearch.reader_password.get_secret_value()})
+    secret, labels = (
+        ObjectRef("v1", "Secret", "grafana", "grafana-opensearch"),
+        {"app.kubernetes.io/name": "grafana"},
+    )
+    found = whole.kubernetes.get(secret)
+    assert found is not None
+    other = {"OPENSEARCH_READER_PASSWORD": base64.b64encode(b"Another-one-1").decode()}
+    with whole.patched(secret, {"data": other}, {"data": found["data"]}):
+        whole.restart("grafana", labels)
+        yield None
+    whole.restart("grafana", labels)
 
 
 @case("e2e.grafana", "has no data source opensearch", "cali up services")
@@ -1091,7 +1099,12 @@ def an_airflow_without_a_triggerer(whole: Whole) -> Iterator[Broken]:
         yield None
 
 
-@case("e2e.git-sync", "reads [0-9a-f]{12}, and main is at [0-9a-f]{12}: GitSync has not", "-c git-sync")
+@case(
+    "e2e.git-sync",
+    "reads [0-9a-f]{12}, and main is at [0-9a-f]{12}: GitSync has not",
+    "-c git-sync",
+    hurry=10,
+)
 def a_git_sync_that_brings_nothing(whole: Whole) -> Iterator[Broken]:
     whole.services.hold_git_sync_back(NAME)
     whole.commit()
@@ -1102,8 +1115,10 @@ def a_git_sync_that_brings_nothing(whole: Whole) -> Iterator[Broken]:
 
 @case("e2e.git-sync", "has brought nothing yet", "-c git-sync")
 def a_first_look_that_has_not_ended(whole: Whole) -> Iterator[Broken]:
+    whole.services.hold_git_sync_back(NAME)
     programs(whole).change(commit=None)
     yield None
+    whole.services.hold_git_sync_back(NAME, False)
     programs(whole).change(commit=whole.head())
 
 
@@ -1115,6 +1130,151 @@ def a_repository_that_this_machine_does_not_reach(whole: Whole) -> Iterator[Brok
         raise GitError("no route to it", trouble=GitTrouble.UNREACHABLE)
 
     yield replace(whole.subject, head=head)
+
+
+# -- end to end: the line -------------------------------------------------------------------------------------
+
+DAEMON = ObjectRef("apps/v1", "DaemonSet", "logging", "fluent-bit")
+LINE = "it is not in OpenSearch after 90 s: "
+
+
+@case(
+    "e2e.log-line", LINE + "there is no DaemonSet logging/fluent-bit", "cali up --through logging", hurry=30
+)
+def no_fluent_bit(whole: Whole) -> Iterator[Broken]:
+    with whole.without(DAEMON):
+        yield None
+    whole.until(lambda: shipping(whole))
+
+
+@case("e2e.log-line", LINE + ".*CrashLoopBackOff", "-n logging describe pod fluent-bit", hurry=30)
+def a_fluent_bit_that_crashes(whole: Whole) -> Iterator[Broken]:
+    pods = whole.kubernetes.list("v1", "Pod", "logging", {"app.kubernetes.io/name": "fluent-bit"})
+    with ExitStack() as stack:
+        for pod in pods:
+            ref = ObjectRef("v1", "Pod", "logging", pod["metadata"]["name"])
+            stack.enter_context(failing(whole, ref, "CrashLoopBackOff"))
+        yield None
+
+
+@case(
+    "e2e.log-line", LINE + ".*secret .fluent-bit-opensearch. not found", "describe pod fluent-bit", hurry=30
+)
+def no_password_for_fluent_bit(whole: Whole) -> Iterator[Broken]:
+    labels = {"app.kubernetes.io/name": "fluent-bit"}
+    secret = whole.kubernetes.get(ObjectRef("v1", "Secret", "logging", "fluent-bit-opensearch"))
+    assert secret is not None
+    whole.kubernetes.delete(ObjectRef("v1", "Secret", "logging", "fluent-bit-opensearch"), wait=5)
+    for pod in whole.kubernetes.list("v1", "Pod", "logging", labels):
+        whole.kubernetes.delete(ObjectRef("v1", "Pod", "logging", pod["metadata"]["name"]), wait=5)
+    yield None
+    whole.put_right("logging")
+    whole.until(lambda: shipping(whole))
+
+
+@case("e2e.log-line", LINE + "cali-writer does not get in", "cali up index", hurry=30)
+def a_writer_that_is_refused(whole: Whole) -> Iterator[Broken]:
+    whole.ask_domain("DELETE", f"/_plugins/_security/api/internalusers/{WRITER}")
+    yield None
+    whole.put_index_right()
+
+
+@contextmanager
+def configured(whole: Whole, old: str, new: str) -> Iterator[None]:
+    """Fluent Bit with a configuration in which some text is another."""
+    daemon = whole.kubernetes.get(DAEMON)
+    assert daemon is not None
+    volumes = daemon["spec"]["template"]["spec"]["volumes"]
+    name = next(volume["configMap"]["name"] for volume in volumes if volume["name"] == "config")
+    ref = ObjectRef("v1", "ConfigMap", "logging", name)
+    found = whole.kubernetes.get(ref)
+    assert found is not None
+    text = found["data"]["fluent-bit.yaml"]
+    assert old in text
+    changed = {"data": {"fluent-bit.yaml": text.replace(old, new)}}
+    with whole.patched(ref, changed, {"data": {"fluent-bit.yaml": text}}):
+        yield
+
+
+OTHER = "the cluster has another configuration: ConfigMap logging/fluent-bit-config-"
+
+
+@case(
+    "e2e.log-line", "not kept as source_timestamp: it is left in app.@timestamp; " + OTHER, "cali up logging"
+)
+def no_hard_rename(whole: Whole) -> Iterator[Broken]:
+    with configured(whole, "              - '__app__@timestamp source_timestamp'\n", ""):
+        yield None
+
+
+@case(
+    "e2e.log-line", "@timestamp is 2001-.* of the line's own; the line was written at .*; " + OTHER, "logging"
+)
+def a_time_that_is_the_lines_own(whole: Whole) -> Iterator[Broken]:
+    with configured(whole, "'__app__@timestamp source_timestamp'", "'__app__@timestamp @timestamp'"):
+        yield None
+
+
+@case("e2e.log-line", "arrived as text in `log`: it was not taken apart; " + OTHER, "cali up logging")
+def a_line_that_is_not_taken_apart(whole: Whole) -> Iterator[Broken]:
+    with configured(whole, "    decode_field_as: json app\n", ""):
+        yield None
+
+
+@case("e2e.log-line", "does not name its pod cali-verify-.*: labels", "cali up logging")
+def records_without_labels(whole: Whole) -> Iterator[Broken]:
+    with configured(whole, "            labels: on\n", "            labels: off\n"):
+        yield None
+
+
+@case("e2e.log-line", "there is no index template cali-logs", "cali up index")
+def no_template_for_tomorrow(whole: Whole) -> Iterator[Broken]:
+    whole.ask_domain("DELETE", "/_index_template/cali-logs")
+    yield None
+    whole.put_index_right()
+
+
+@case("e2e.log-line", r"was made without the template cali-logs: .*source_timestamp", "curl -X DELETE")
+def an_index_of_before_the_template(whole: Whole) -> Iterator[Broken]:
+    whole.ask_domain("DELETE", "/_index_template/cali-logs")
+    whole.forget_records()
+    # The first record of a day makes the day's index.
+    line = whole.results("e2e.log-line")["e2e.log-line"]
+    assert line.status is Status.FAIL
+    whole.put_index_right()
+    yield None
+    whole.forget_records()
+
+
+@case("e2e.grafana.line", "Grafana does not find the line, which OpenSearch has", "cali up services")
+def a_data_source_with_another_time(whole: Whole) -> Iterator[Broken]:
+    config, labels = ObjectRef("v1", "ConfigMap", "grafana", "grafana"), {"app.kubernetes.io/name": "grafana"}
+    found = whole.kubernetes.get(config)
+    assert found is not None
+    other = found["data"]["datasources.yaml"].replace('"timeField": "@timestamp"', '"timeField": "observed"')
+    assert other != found["data"]["datasources.yaml"]
+    with whole.patched(config, {"data": {"datasources.yaml": other}}, {"data": found["data"]}):
+        whole.restart("grafana", labels)
+        yield None
+    whole.restart("grafana", labels)
+
+
+@case("e2e.analysis", "connect: .*collections/list answered 401 .*1800", "cali up service-secrets services")
+def another_password_in_milvus(whole: Whole) -> Iterator[Broken]:
+    kept = programs(whole).state["milvus"]
+    programs(whole).change(milvus="Another-one-1")
+    yield None
+    programs(whole).change(milvus=kept)
+
+
+@case("e2e.analysis", "the pod has no connection milvus_default", "cali up service-secrets services")
+def no_connection_to_milvus(whole: Whole) -> Iterator[Broken]:
+    ref = ObjectRef("v1", "Secret", "airflow", "airflow-connections")
+    found = whole.kubernetes.get(ref)
+    assert found is not None
+    name = "AIRFLOW_CONN_MILVUS_DEFAULT"
+    with whole.patched(ref, {"data": {name: None}}, {"data": {name: found["data"][name]}}):
+        yield None
 
 
 # -- deep -----------------------------------------------------------------------------------------------------

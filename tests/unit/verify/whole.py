@@ -562,6 +562,11 @@ class Whole:
             self.ask_domain("POST", f"/{index}/_doc", record)
         self.refresh()
 
+    def forget_records(self) -> None:
+        """Delete every index of log records."""
+        for index in self.ask_domain("GET", "/cali-logs-*/_mapping"):
+            self.ask_domain("DELETE", f"/{index}")
+
     def put_index_right(self) -> None:
         """What `cali up index` does."""
         work = IndexWork(self._open_domain, self.settings, self.secrets)
