@@ -1108,7 +1108,9 @@ def an_airflow_without_a_triggerer(whole: Whole) -> Iterator[Broken]:
 def a_git_sync_that_brings_nothing(whole: Whole) -> Iterator[Broken]:
     whole.services.hold_git_sync_back(NAME)
     whole.commit()
-    yield whole.with_settings(airflow={"sync_seconds": 5})
+    # A shorter period than cali.yaml may name.
+    airflow = whole.settings.airflow.model_copy(update={"sync_seconds": 1})
+    yield replace(whole.subject, settings=whole.settings.model_copy(update={"airflow": airflow}))
     whole.services.hold_git_sync_back(NAME, False)
     programs(whole).change(commit=whole.head())
 
@@ -1136,6 +1138,12 @@ def a_repository_that_this_machine_does_not_reach(whole: Whole) -> Iterator[Brok
 
 DAEMON = ObjectRef("apps/v1", "DaemonSet", "logging", "fluent-bit")
 LINE = "it is not in OpenSearch after 90 s: "
+
+
+def shipping(whole: Whole) -> bool:
+    """Whether Fluent Bit is ready on every node."""
+    daemon = whole.kubernetes.get(DAEMON)
+    return daemon is not None and (daemon.get("status") or {}).get("numberAvailable") == 3
 
 
 @case(
