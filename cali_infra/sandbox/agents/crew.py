@@ -17,7 +17,6 @@ from cali_infra.sandbox.ports import Cloud
 _log = logging.getLogger(__name__)
 # Seconds between two looks: short, because a person who has just run `up` is waiting.
 _EVERY = 1.0
-_PATIENCE = 0.5
 
 
 class Crew:
@@ -45,12 +44,9 @@ class Crew:
         threading.Thread(target=self._work, name="agents", daemon=True).start()
 
     def stop(self) -> None:
-        """Work no more; harmless when it never did."""
+        """Work no more; harmless when it never did. What the services have open ends with the process, or by their
+        own `close`."""
         self._stopped.set()
-        # A look that hangs holds nobody up.
-        if self._working.acquire(timeout=_PATIENCE):
-            self.services.close()
-            self._working.release()
 
     def tick(self) -> None:
         """Let every agent look at every cluster once; safe to call from any thread."""

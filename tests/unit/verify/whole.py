@@ -146,6 +146,7 @@ class Whole:
 
     def close(self) -> None:
         self.crew.stop()
+        self.crew.services.close()
         if self._pool is not None:
             self._pool.clear()
         self.kubernetes.close()
