@@ -145,8 +145,8 @@ class Server:
         files.write_private(self._folder / CA, self._authority.ca_pem)
         shutil.rmtree(self._folder / PODS, ignore_errors=True)
         ca_file = str(self._folder / CA)
-        self._services = Services(kubernetes, self._folder / PODS, ca_file, _now)
-        self._crew = Crew(kubernetes, self._aws, ca_file, _now, self._services)
+        services = Services(kubernetes, self._folder / PODS, ca_file, _now)
+        self._crew = Crew(kubernetes, self._aws, ca_file, _now, services)
         self._crew.start()
         # What stands in for a release is there before Terraform hears that it is deployed.
         self._helm = HelmStandIn(
@@ -175,8 +175,8 @@ class Server:
 
     def end(self) -> None:
         """Take the commands that run with it down, and its files away; all the rest is memory."""
+        # What the services have open ends with the process.
         self._crew.stop()
-        self._services.close()
         self._helm.stop(grace=0.2)
         if self.owns_folder():
             for name in (RECORD, KUBECONFIG, CA):

@@ -65,7 +65,8 @@ def _workloads(context: Context, namespace: str, name: str) -> Result:
                 f"kubectl -n {ref.namespace} describe {ref.kind.lower()} {ref.name}",
             )
         ready += have
-    return passed(f"{len(wanted)} workloads, {ready} replicas ready")
+    many = "s" if len(wanted) > 1 else ""
+    return passed(f"{len(wanted)} workload{many}, {ready} replica{'s' if ready > 1 else ''} ready")
 
 
 # -- the autoscaler -------------------------------------------------------------------------------------------

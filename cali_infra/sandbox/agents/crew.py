@@ -17,7 +17,6 @@ from cali_infra.sandbox.ports import Cloud
 _log = logging.getLogger(__name__)
 # Seconds between two looks: short, because a person who has just run `up` is waiting.
 _EVERY = 1.0
-_PATIENCE = 0.5
 
 
 class Crew:
@@ -54,12 +53,10 @@ class Crew:
         threading.Thread(target=self._work, name="agents", daemon=True).start()
 
     def stop(self) -> None:
-        """Work no more, and end what was started; harmless when it never did."""
+        """Work no more, and end what was started; harmless when it never did. The services have a `close` of their
+        own."""
         self._stopped.set()
         self._jobs.close()
-        # A look that hangs holds nobody up.
-        if self._working.acquire(timeout=_PATIENCE):
-            self._working.release()
 
     def tick(self) -> None:
         """Let every agent look at every cluster once; safe to call from any thread."""

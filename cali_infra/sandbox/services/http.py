@@ -139,7 +139,7 @@ class LoopbackServer:
         self._server.daemon_threads = True
         self.address: tuple[str, int] = (HOST, int(self._server.server_address[1]))
         threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name=name, daemon=True
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.25}, name=name, daemon=True
         ).start()
 
     @property

@@ -62,7 +62,8 @@ class Site:
         milvus = LoopbackServer("milvus", self._milvus.answer)
         web = LoopbackServer("milvus web", self._milvus.web)
         self._network = PodNetwork(self._behind, ca_file)
-        self._close = [one.close for one in (grafana, airflow, milvus, web, self._network)]
+        closing = (grafana, airflow, milvus, web, self._network, self.programs)
+        self._close = [one.close for one in closing]
         self._servers: Mapping[tuple[str, str], Mapping[int, tuple[str, int]]] = {
             ("grafana", "grafana"): {3000: grafana.address},
             ("airflow", "api-server"): {8080: airflow.address},

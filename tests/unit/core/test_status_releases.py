@@ -58,6 +58,14 @@ def test_a_release_is_told_with_its_versions_and_what_of_it_is_ready(cluster: Cl
 
 def test_where_nothing_was_installed_nothing_is_ready(cluster: Cluster) -> None:
     helm = Helm(cluster)
-    helm.install()
+    record = Record("grafana", "grafana", 1, "deployed", CHART, {}, START, START, "")
+    helm.kubernetes.create(encode(record, "createdAt"))
     (found,) = _releases(helm.kubernetes, [])
     assert (found.workloads, found.ready, found.app_version) == (0, 0, "13.2.0")
+
+
+def test_what_is_recorded_and_not_there_is_not_ready(cluster: Cluster) -> None:
+    helm = Helm(cluster)
+    helm.install()
+    (found,) = _releases(helm.kubernetes, [])
+    assert (found.workloads, found.ready) == (1, 0)
