@@ -46,18 +46,26 @@ class State:
 
     def create_owned(self, resource: Resource, owner: Obj, name: str, body: Obj) -> Obj:
         """Makes an object that goes with its owner; a name that ends in a dash is completed."""
-        reference = {
-            "apiVersion": owner["apiVersion"],
-            "kind": owner["kind"],
-            "name": owner["metadata"]["name"],
-            "uid": owner["metadata"]["uid"],
-            "controller": True,
-            "blockOwnerDeletion": True,
-        }
         naming = {"generateName": name} if name.endswith("-") else {"name": name}
-        metadata = {**body["metadata"], **naming, "ownerReferences": [reference]}
+        metadata = {**body["metadata"], **naming, "ownerReferences": [_reference(owner)]}
         namespace = owner["metadata"]["namespace"]
         return self.registry.create(resource, namespace, {**body, "metadata": metadata}, Options(MANAGER))
+
+    def adopt(self, resource: Resource, owner: Obj, name: str) -> Obj | None:
+        """Makes a live object that the owner's selector matches and that has no owner go with this one.
+
+        None where there is none.
+        """
+        key = (owner["metadata"]["namespace"], name)
+        live = self.store.get(resource, key)
+        if live is None or {"deletionTimestamp", "ownerReferences"} & live["metadata"].keys():
+            return None
+        if not matches_selector(owner["spec"]["selector"], labels_of(live)):
+            return None
+        taken = {**live["metadata"], "ownerReferences": [_reference(owner)]}
+        return self.registry.patch(
+            resource, key, lambda found: {**found, "metadata": taken}, Options(MANAGER)
+        )
 
     def since(self, obj: Obj, condition: Obj) -> str:
         """Since when a condition holds: its old time if it did not change."""
@@ -142,6 +150,17 @@ def fits(spec: Obj, node: Obj) -> bool:
         matches_selector({"matchExpressions": term.get("matchExpressions")}, labels)
         for term in affinity.get("nodeSelectorTerms") or ()
     )
+
+
+def _reference(owner: Obj) -> Obj:
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
 
 
 def claim_names(pod: Obj) -> list[str]:

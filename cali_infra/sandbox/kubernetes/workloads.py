@@ -145,6 +145,11 @@ class Workloads:
         resource = self._state.resource("", "pods")
         pods = {pod["metadata"]["name"]: pod for pod in self._state.pods_of(obj)}
         names = [f"{key[1]}-{index}" for index in range(wanted)]
+        # What a set of this name left behind when it was deleted without its pods.
+        for name in names:
+            orphan = None if name in pods else self._state.adopt(resource, obj, name)
+            if orphan is not None:
+                pods[name] = orphan
         for name, pod in list(pods.items()):
             old = labels_of(pod).get("controller-revision-hash") != revision
             if name not in names or (old and obj["spec"]["updateStrategy"].get("type") != "OnDelete"):

@@ -240,6 +240,25 @@ class TestOtherWorkloads:
         assert {item["status"]["phase"] for item in claims} == {"Bound"}
         assert [item["spec"]["storageClassName"] for item in claims] == ["gp2", "gp2"]
 
+    def test_a_stateful_set_takes_over_the_pods_of_one_that_was_deleted_without_them(
+        self, cluster: Cluster, api: Client, eventually: Eventually
+    ) -> None:
+        cluster.nodes(1)
+        body = workload("StatefulSet", replicas=1, serviceName="agent")
+        api("POST", f"{APPS}/statefulsets", body)
+        eventually(status(api, f"{APPS}/statefulsets/agent", readyReplicas=1))
+        (before,) = pods(api)
+
+        orphan = {"propagationPolicy": "Orphan"}
+        assert api("DELETE", f"{APPS}/statefulsets/agent", orphan).status == 200
+        assert api("POST", f"{APPS}/statefulsets", body).status == 201
+
+        eventually(status(api, f"{APPS}/statefulsets/agent", readyReplicas=1))
+        (after,) = pods(api)
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+        owner = api("GET", f"{APPS}/statefulsets/agent").body["metadata"]["uid"]
+        assert [one["uid"] for one in after["metadata"]["ownerReferences"]] == [owner]
+
     def test_a_job_completes(self, cluster: Cluster, api: Client, eventually: Eventually) -> None:
         cluster.nodes(1)
         jobs = "/apis/batch/v1/namespaces/default/jobs"
