@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cali_infra.sandbox.kubernetes import quantities
 from cali_infra.sandbox.kubernetes.errors import Obj
 from cali_infra.sandbox.kubernetes.registry import Options
 from cali_infra.sandbox.kubernetes.state import MANAGER, State, claim_names, key_of
@@ -22,8 +23,12 @@ class Volumes:
         self._mark = mark
 
     def claim(self, key: Key, obj: Obj) -> None:
-        """Binds a claim to the volume that was reserved or is made for it, or wakes the pods it waits for."""
+        """Binds a claim to the volume that was reserved or is made for it, or wakes the pods it waits for.
+
+        One that is bound and asks for more gets it.
+        """
         if obj.get("status", {}).get("phase") == "Bound":
+            self._grow(key, obj)
             return
         volume = self._reserved(key, obj)
         if volume is not None:
@@ -89,6 +94,20 @@ class Volumes:
         self._state.store.put(claims, key, {**claim, "spec": {**spec, "volumeName": volume}})
         status = {"phase": "Bound", "accessModes": spec["accessModes"], "capacity": {"storage": size}}
         self._state.registry.write_status(claims, key, status, MANAGER)
+
+    def _grow(self, key: Key, claim: Obj) -> None:
+        """Lets a volume grow with its claim; whether its class allows that was asked when the claim changed."""
+        resource = self._state.resource("", "persistentvolumes")
+        volume = self._state.store.get(resource, ("", claim["spec"].get("volumeName", "")))
+        asked = claim["spec"]["resources"]["requests"]["storage"]
+        if volume is None or self._state.find("apps", "deployments", *DRIVER) is None:
+            return
+        if quantities.value(asked) > quantities.value(volume["spec"]["capacity"]["storage"]):
+            spec = {**volume["spec"], "capacity": {"storage": asked}}
+            self._state.store.put(resource, key_of(volume), {**volume, "spec": spec})
+            claims = self._state.resource("", "persistentvolumeclaims")
+            status = {**claim["status"], "capacity": {"storage": asked}}
+            self._state.registry.write_status(claims, key, status, MANAGER)
 
     def _reserved(self, key: Key, claim: Obj) -> Obj | None:
         """The volume that somebody made for this very claim: one of them names the other, and neither a third."""

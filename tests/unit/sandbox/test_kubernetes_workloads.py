@@ -308,6 +308,26 @@ class TestVolumes:
         api("DELETE", f"{self.CLAIMS}/data")
         eventually(lambda: api("GET", "/api/v1/persistentvolumes").body["items"] == [])
 
+    def test_a_bound_volume_grows_with_its_claim(
+        self, cluster: Cluster, api: Client, eventually: Eventually
+    ) -> None:
+        cluster.nodes(1)
+        cluster.standin.set_addon(cluster.name, "aws-ebs-csi-driver", "v1.50.0")
+        api.merge("/apis/storage.k8s.io/v1/storageclasses/gp2", {"allowVolumeExpansion": True})
+        self.claim(api)
+        self.use(api)
+        eventually(lambda: self.phase(api) == "Bound")
+
+        larger = {"spec": {"resources": {"requests": {"storage": "20Gi"}}}}
+        assert api.merge(f"{self.CLAIMS}/data", larger).status == 200
+
+        def capacity() -> str:
+            return str(api("GET", f"{self.CLAIMS}/data").body["status"]["capacity"]["storage"])
+
+        eventually(lambda: capacity() == "20Gi")
+        (volume,) = api("GET", "/api/v1/persistentvolumes").body["items"]
+        assert volume["spec"]["capacity"] == {"storage": "20Gi"}
+
     def test_without_the_driver_it_waits(self, cluster: Cluster, api: Client, eventually: Eventually) -> None:
         cluster.nodes(1)
         self.claim(api)
