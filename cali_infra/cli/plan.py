@@ -27,6 +27,7 @@ def plan(
     from cali_infra.cli import running
     from cali_infra.cli.mending import show_wedged
     from cali_infra.core.deploy import Deployment, selection
+    from cali_infra.core.preflight import foresee
     from cali_infra.core.report import plan_document
     from cali_infra.plans import StagePlan, Status
 
@@ -34,6 +35,8 @@ def plan(
     ui = options.ui
     chosen = selection(stages or [], None)
     with running.running(options, force_conflicts=force_conflicts) as run:
+        for note in foresee(run.platform, chosen):
+            ui.warn(note)
         show_wedged(ui, run.platform, [stage.name for stage in chosen], datetime.now(UTC))
         with ui.tree(f"cali plan · {run.platform.settings.cluster_name}", [s.name for s in chosen]) as tree:
             report = Deployment(run.platform.drivers, tree, run.cancel, options.clock).plan(chosen)

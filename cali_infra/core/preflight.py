@@ -56,6 +56,14 @@ def check_up(platform: Platform, stages: Sequence[Stage]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def foresee(platform: Platform, stages: Sequence[Stage]) -> tuple[str, ...]:
+    """The same for a plan, which nothing of it stops: what a person should know, and what would stop `up`."""
+    try:
+        return check_up(platform, stages)
+    except (PreconditionError, SettingsError) as error:
+        return (f"`cali up` would stop here: {error.message}\n{error.remedy}".rstrip(),)
+
+
 def check_kubectl(path: str | None) -> None:
     """Raises PreconditionError when there is no kubectl on `path`: the manifests are rendered by it."""
     if shutil.which("kubectl", path=path) is None:

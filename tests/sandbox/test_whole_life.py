@@ -515,15 +515,19 @@ def test_verify_proves_that_it_works(project: Project, tmp_path: Path) -> None:
         assert SENTINEL not in path.read_text()
 
 
-def test_the_services_answer_through_their_own_doors(project: Project) -> None:
-    """With the passwords of secrets.yaml; which commit a repository on another machine is at, a rehearsal leaves
-    open."""
-    names = ("e2e.grafana", "e2e.airflow", "e2e.git-sync")
-    ran = project.cali("verify", *names)
+def test_a_log_line_is_followed_to_grafana_and_milvus_and_a_volume_comes_and_goes(project: Project) -> None:
+    """By the names and the passwords that the stages have made; which commit a repository on another machine is at,
+    a rehearsal leaves open."""
+    ran = project.cali("verify", "e2e", "deep.volume")
 
     assert ran.code == 0, ran.err
-    assert [checks(ran)[name] for name in names] == ["pass", "pass", "warn"]
+    found = {name: status for name, status in checks(ran).items() if name.startswith(("e2e.", "deep."))}
+    assert set(found) == {c.id for c in CHECKS if c.option} - {"deep.scale-up"}
+    assert {name: status for name, status in found.items() if status != "pass"} == {"e2e.git-sync": "warn"}
     assert "a rehearsal asks no other machine" in ran.out
+    assert SENTINEL not in ran.out + ran.err
+    marked = ("--all-namespaces", "-l", "app.kubernetes.io/name=cali-verify")
+    assert project.kubectl("get", "jobs,pods", *marked)["items"] == []
     workloads = {one["name"]: one for one in project.cali("status").document["releases"]}
     for service in SERVICES:
         assert workloads[service]["ready"] == workloads[service]["workloads"] > 0
@@ -759,6 +763,19 @@ def test_without_a_terminal_nothing_is_applied_unasked(project: Project) -> None
     assert ran.code == 3
     assert "--yes" in ran.document["error"]["remedy"]
     project.settings(eks={"max_nodes": 8})
+
+
+def test_a_plan_says_what_would_stop_up(project: Project) -> None:
+    settings = yaml.safe_load((project.folder / "cali.yaml").read_text())
+    sizes = settings.get("milvus", {}).get("sizes", {})
+    project.settings(milvus={"sizes": {**sizes, "standalone": {"cpu": 2, "memory": "900Gi"}}})
+
+    ran = project.cali("plan", "services")
+
+    project.settings(milvus={"sizes": sizes})
+    assert ran.code == 0, ran.err
+    assert "`cali up` would stop here:" in ran.err
+    assert "milvus/standalone" in ran.err
 
 
 def test_one_stage_alone(project: Project) -> None:
