@@ -28,7 +28,7 @@
         │   ├── ConflictError
         │   ├── PodPortError
         │   ├── PodCommandError
-    │   ├── JobError
+        │   ├── JobError
         │   └── UnreachableError
         ├── KubeconfigError
         ├── KustomizeError

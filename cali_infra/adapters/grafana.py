@@ -8,6 +8,7 @@ in grafana-plugin-sdk-go.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -169,8 +170,9 @@ class Grafana:
         """One request; `also` are statuses whose body is an answer nevertheless."""
         import urllib3
 
+        credentials = f"{self._user}:{self._password.get_secret_value()}"
         headers = {
-            **urllib3.make_headers(basic_auth=f"{self._user}:{self._password.get_secret_value()}"),
+            "Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}",
             "Accept": "application/json",
         }
         if body is not None:

@@ -308,8 +308,7 @@ class Kubernetes:
                 raise KubernetesError(
                     f"{ref} is still there {wait:.0f} seconds after it was deleted",
                     object_ref=str(ref),
-                    remedy="look for finalizers: kubectl get "
-                    f"{ref.kind} {ref.name} -o jsonpath='{{.metadata.finalizers}}'",
+                    remedy=_what_holds(ref),
                 )
             self._sleep(0.5)
 
@@ -523,6 +522,14 @@ def _retry_after(headers: Mapping[str, str]) -> float:
         return float(headers.get("Retry-After") or 0)
     except ValueError:
         return 0.0
+
+
+def _what_holds(ref: ObjectRef) -> str:
+    """How to see what keeps an object that was deleted; of a namespace its conditions say what is left in it."""
+    if ref.kind == "Namespace":
+        return f"kubectl get namespace {ref.name} -o jsonpath='{{.status.conditions}}'"
+    where = f" -n {ref.namespace}" if ref.namespace else ""
+    return f"kubectl get {ref.kind.lower()} {ref.name}{where} -o jsonpath='{{.metadata.finalizers}}'"
 
 
 def is_loopback(url: str) -> bool:

@@ -65,7 +65,11 @@ def ask(method: str, url: str, authorization: str, body: Any) -> Any:
         url,
         data=json.dumps(body).encode(),
         method=method,
-        headers={"Authorization": authorization, "Content-Type": "application/json"},
+        # http.client writes a header as Latin-1, whatever is in the password: these are its bytes in UTF-8.
+        headers={
+            "Authorization": authorization.encode().decode("latin-1"),
+            "Content-Type": "application/json",
+        },
     )
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
@@ -123,22 +127,30 @@ def store(milvus: Milvus, collection: str, token: str, point: list[float]) -> No
 
 
 def find(milvus: Milvus, collection: str, token: str, point: list[float]) -> None:
-    """Find the vector again, as the nearest one to itself. Raises LegError when it is not."""
+    """Find the vector again, as the nearest one to itself. Raises LegError when it is not.
+
+    A collection that was just made is still being loaded, and is refused or found empty until then.
+    """
     until = time.monotonic() + _PATIENCE
     while True:
-        found = milvus.call(
-            "entities/search",
-            collectionName=collection,
-            data=[point],
-            annsField="vector",
-            limit=1,
-            outputFields=["token"],
-            consistencyLevel="Strong",
-        )
-        if found and found[0].get("token") == token:
+        nearest = "nothing"
+        try:
+            found = milvus.call(
+                "entities/search",
+                collectionName=collection,
+                data=[point],
+                annsField="vector",
+                limit=1,
+                outputFields=["token"],
+                consistencyLevel="Strong",
+            )
+            nearest = found[0].get("token") if found else nearest
+        except LegError:
+            if time.monotonic() > until:
+                raise
+        if nearest == token:
             return
         if time.monotonic() > until:
-            nearest = found[0].get("token") if found else "nothing"
             raise LegError(f"the nearest vector is not the one that was stored: {nearest}")
         time.sleep(_PAUSE)
 

@@ -31,8 +31,8 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def unused() -> str:
-    """Six characters that nobody has used before."""
+def random_suffix() -> str:
+    """Six random hexadecimal digits."""
     return secrets.token_hex(3)
 
 
@@ -82,12 +82,21 @@ class Facts:
         self._held.close()
 
 
-@dataclass
+@dataclass(frozen=True)
+class Left:
+    """What could not be put down, in words, and what to type about it."""
+
+    what: str
+    remedy: str = ""
+
+
 class Undoing:
     """What a check has to put down, the last first: each is done once, by whoever comes to it."""
 
-    _steps: list[tuple[str, Callable[[], None]]] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self) -> None:
+        self._steps: list[tuple[str, Callable[[], None]]] = []
+        self._doing: list[str] = []
+        self._lock = threading.Lock()
 
     def add(self, what: str, undo: Callable[[], None]) -> None:
         with self._lock:
@@ -95,28 +104,37 @@ class Undoing:
 
     def __bool__(self) -> bool:
         with self._lock:
-            return bool(self._steps)
+            return bool(self._steps or self._doing)
 
-    def run(self) -> list[str]:
-        """Do it all; returns, in words, what could not be undone."""
-        left: list[str] = []
+    def open(self) -> list[str]:
+        """What is being put down or waits for it."""
+        with self._lock:
+            return [*self._doing, *(what for what, _ in reversed(self._steps))]
+
+    def run(self) -> list[Left]:
+        """Do it all; returns what could not be undone."""
+        left: list[Left] = []
         while True:
             with self._lock:
                 if not self._steps:
                     return left
                 what, undo = self._steps.pop()
+                self._doing.append(what)
             try:
                 undo()
             except Exception as error:
-                left.append(f"{what} ({error})")
+                left.append(Left(f"{what} ({error})", str(getattr(error, "remedy", ""))))
+            finally:
+                with self._lock:
+                    self._doing.remove(what)
 
 
 @dataclass(frozen=True)
 class Context:
     """What one check works with. `cancel` is set when it is to stop: the run was interrupted, or its time is over.
 
-    `clock` counts seconds and `deadline` is the moment on it at which the check is given up. `six` makes six
-    characters that nobody has used before, for the name of what is made.
+    `clock` counts seconds and `deadline` is the moment on it at which the check is given up. `suffix` makes
+    the random part of a name.
     """
 
     subject: Subject
@@ -125,7 +143,7 @@ class Context:
     deadline: float
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = _now
-    six: Callable[[], str] = unused
+    suffix: Callable[[], str] = random_suffix
     undoing: Undoing = field(default_factory=Undoing)
 
     def fact(self, name: str, ask: Callable[[], T]) -> T:
@@ -143,8 +161,8 @@ class Context:
         """
         self.undoing.add(what, undo)
 
-    def put_down(self) -> list[str]:
-        """Put down now what was deferred so far; returns, in words, what could not be."""
+    def put_down(self) -> list[Left]:
+        """Put down now what was deferred so far; returns what could not be."""
         return self.undoing.run()
 
     # -- facts that every family asks for ---------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from cali_infra.adapters.kubernetes import Kubernetes, Object
     from cali_infra.verify.context import Context
 
-# A run that is still alive has ended by then.
-_OLD = timedelta(hours=1)
-_PAUSE_IMAGE = "registry.k8s.io/pause:3.10"
 # How long, in seconds, is waited: for a volume, for the pod on it, for the autoscaler's first word, for it to think
 # better of a refusal, and for a node.
 _BINDING, _WRITING, _REACTION, _SECOND_THOUGHT, _NODE = 180.0, 240, 180.0, 30.0, 600.0
@@ -60,23 +57,20 @@ def leftovers(context: Context) -> Result:
     """No namespace and no volume of an earlier run is in the cluster. A run that was killed cannot put down what it
     has made: namespaces of that kind that are older than an hour are deleted here, and said."""
     kubernetes, now = context.kubernetes(), context.now().astimezone(UTC)
-    there = {
-        item["metadata"]["name"]: now - datetime.fromisoformat(item["metadata"]["creationTimestamp"])
-        for item in kubernetes.list("v1", "Namespace", labels=jobs.LABELS)
-        if item["metadata"]["name"].startswith(jobs.PREFIX)
-    }
-    old = {name: age for name, age in there.items() if age > _OLD}
-    for name in old:
-        kubernetes.delete(ObjectRef("v1", "Namespace", None, name))
+    old = jobs.sweep(kubernetes, now)
     for name in old:
         kubernetes.wait_until_gone(ObjectRef("v1", "Namespace", None, name), jobs.GOING)
-    young = set(there) - set(old)
-    volumes = [volume for volume in _volumes(kubernetes) if _namespace_of(volume) not in young]
+    for each in _volumes(kubernetes):
+        # It goes with its claim, a moment later.
+        if _namespace_of(each) in old and each["spec"].get("persistentVolumeReclaimPolicy") == "Delete":
+            _wait_for_its_end(kubernetes, each)
+    young = jobs.namespaces(kubernetes, now)
+    volumes = [each for each in _volumes(kubernetes) if _namespace_of(each) not in young]
     told = [f"{name}, {age.total_seconds() / 3600:.0f} hours old" for name, age in sorted(old.items())]
     deleted = f"an earlier run was killed; deleted what it left: {few(told)}" if told else ""
     if volumes:
         left = f"left by an earlier run: {few([_described(volume) for volume in volumes])}"
-        return warned("; ".join(filter(None, (deleted, left))), _take_away(volumes[0]))
+        return warned("; ".join(filter(None, (deleted, left))), _take_away(context, volumes[0]))
     if deleted:
         return warned(deleted)
     return passed("nothing is left")
@@ -104,7 +98,7 @@ def volume(context: Context) -> Result:
     kubernetes, clock = context.kubernetes(), context.clock
     namespace = jobs.scratch(context, "volume")
     claim = ObjectRef("v1", "PersistentVolumeClaim", namespace, "volume")
-    context.defer(f"the volume of {namespace}", partial(_put_down, kubernetes, claim))
+    context.defer(f"the volume of {namespace}", partial(_put_down, context, claim))
     began = clock()
     kubernetes.create(_claim(claim))
     job = jobs.job(
@@ -112,7 +106,7 @@ def volume(context: Context) -> Result:
         namespace,
         image=context.subject.settings.verify.image,
         command=["sh", "-c", _SCRIPT],
-        env={"TEXT": f"cali-{context.six()}"},
+        env={"TEXT": f"cali-{context.suffix()}"},
         volumes=[jobs.Mount("/data", {"persistentVolumeClaim": {"claimName": claim.name}})],
         seconds=int(_BINDING) + _WRITING,
     )
@@ -129,12 +123,13 @@ def volume(context: Context) -> Result:
     measured["written and read"] = clock() - began
     if ended.exit_code:
         why = ended.last_words or f"exit code {ended.exit_code}"
-        return failed(f"the volume cannot be written and read: {why}", "kubectl get events -A", measured)
+        return failed(f"the volume cannot be written and read: {why}", _DRIVER_LOGS, measured)
     began = clock()
     left = context.put_down()
     measured["deleted"] = clock() - began
     if left:
-        return failed(f"left behind: {'; '.join(left)}", "kubectl get persistentvolumes", measured)
+        words, remedy = "; ".join(each.what for each in left), next((e.remedy for e in left if e.remedy), "")
+        return failed(f"left behind: {words}", remedy or "kubectl get persistentvolumes", measured)
     told = ", ".join(f"{name} in {seconds:.1f} s" for name, seconds in measured.items())
     return passed(f"1 GiB: {told}", measured)
 
@@ -173,21 +168,26 @@ def _why_pending(kubernetes: Kubernetes, claim: Object | None, job: ObjectRef) -
         yield from pod_reasons(kubernetes, pod)
 
 
-def _put_down(kubernetes: Kubernetes, claim: ObjectRef) -> None:
+def _put_down(context: Context, claim: ObjectRef) -> None:
     """Delete a claim, and wait until its volume is gone, too. Raises KubernetesError that names what is left."""
+    kubernetes = context.kubernetes()
     kubernetes.delete(claim, wait=jobs.GOING)
-    for found in [volume for volume in _volumes(kubernetes) if _namespace_of(volume) == claim.namespace]:
-        name = found["metadata"]["name"]
-        if found["spec"].get("persistentVolumeReclaimPolicy") != "Delete":
+    for volume in [each for each in _volumes(kubernetes) if _namespace_of(each) == claim.namespace]:
+        if volume["spec"].get("persistentVolumeReclaimPolicy") != "Delete":
             raise KubernetesError(
-                f"{_described(found)}: its class does not delete it", remedy=_take_away(found)
+                f"{_described(volume)}: its class does not delete it", remedy=_take_away(context, volume)
             )
         try:
-            kubernetes.wait_until_gone(ObjectRef("v1", "PersistentVolume", None, name), jobs.GOING)
+            _wait_for_its_end(kubernetes, volume)
         except KubernetesError as error:
             raise KubernetesError(
-                f"{_described(found)}: {error.message}", remedy=_take_away(found)
+                f"{_described(volume)}: {error.message}", remedy=_take_away(context, volume)
             ) from error
+
+
+def _wait_for_its_end(kubernetes: Kubernetes, volume: Mapping[str, Any]) -> None:
+    ref = ObjectRef("v1", "PersistentVolume", None, volume["metadata"]["name"])
+    kubernetes.wait_until_gone(ref, jobs.GOING)
 
 
 def _volumes(kubernetes: Kubernetes) -> list[Object]:
@@ -211,9 +211,9 @@ def _described(volume: Mapping[str, Any]) -> str:
     return f"EBS volume {_handle(volume)} ({volume['metadata']['name']})"
 
 
-def _take_away(volume: Mapping[str, Any]) -> str:
-    name = volume["metadata"]["name"]
-    return f"kubectl delete persistentvolume {name}\naws ec2 delete-volume --volume-id {_handle(volume)}"
+def _take_away(context: Context, volume: Mapping[str, Any]) -> str:
+    ours = aws.command(context, f"ec2 delete-volume --volume-id {_handle(volume)}")
+    return f"kubectl delete persistentvolume {volume['metadata']['name']}\n{ours}"
 
 
 # -- a node more ----------------------------------------------------------------------------------------------
@@ -243,8 +243,8 @@ def scale_up(context: Context) -> Result:
     kubernetes, clock = context.kubernetes(), context.clock
     count = sum(_takes_pods(node) for node in kubernetes.list("v1", "Node")) + 1
     namespace = jobs.scratch(context, "scale-up")
-    began, at = clock(), context.now().astimezone(UTC)
-    made = jobs.start(context, _pods(namespace, count))
+    began, since = clock(), _born(kubernetes, namespace)
+    made = jobs.start(context, _pods(context, namespace, count))
     measured: dict[str, float] = {}
     reaction, refusal, refused, length = "", "", began, _SHORTEST
     while True:
@@ -257,12 +257,10 @@ def scale_up(context: Context) -> Result:
             break
         if not reaction:
             words = _said(said, "NotTriggerScaleUp")
-            if words != refusal:
+            if _parts(words) != _parts(refusal):
                 refusal, refused = words, now
-            if refusal and now - refused > _SECOND_THOUGHT:
-                return failed(f"the autoscaler adds no node: {refusal}", releases.LOGS)
-            if now - began > _REACTION:
-                return _no_word(kubernetes, pods, at)
+            if (refusal and now - refused > _SECOND_THOUGHT) or now - began > _REACTION:
+                return _no_node(kubernetes, pods, refusal, since)
         elif now - began - measured["reaction"] > _NODE:
             why = next(_why_not_running(kubernetes, pods), "the cluster gives no reason")
             return failed(
@@ -303,15 +301,26 @@ def _takes_pods(node: Mapping[str, Any]) -> bool:
     return not closed and not spec.get("unschedulable")
 
 
-def _pods(namespace: str, count: int) -> Object:
+def _born(kubernetes: Kubernetes, namespace: str) -> datetime:
+    """When a namespace was made, by the cluster's own clock, as the times of events are."""
+    found = kubernetes.get(ObjectRef("v1", "Namespace", None, namespace))
+    return _at((found or {}).get("metadata", {}).get("creationTimestamp"))
+
+
+def _parts(words: str) -> frozenset[str]:
+    """The reasons in a refusal: the autoscaler tells them in whatever order."""
+    return frozenset(words.split(", "))
+
+
+def _pods(context: Context, namespace: str, count: int) -> Object:
     """A Job of so many pods that wait, and of which no two share a node; it ends by itself, should cali not."""
-    labels = {_COMPONENT: "scale-up"}
+    labels, seconds = {_COMPONENT: "scale-up"}, int(_REACTION + _NODE) + 60
     job = jobs.job(
         "scale-up",
         namespace,
-        image=_PAUSE_IMAGE,
-        command=(),
-        seconds=int(_REACTION + _NODE) + 60,
+        image=context.subject.settings.verify.image,
+        command=["sleep", str(seconds)],
+        seconds=seconds,
         labels=labels,
     )
     term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": labels}}
@@ -329,22 +338,28 @@ def _said(found: Sequence[Mapping[str, Any]], reason: str) -> str:
     return str(latest.get("message", "")) if latest else ""
 
 
-def _no_word(kubernetes: Kubernetes, pods: Sequence[Object], since: datetime) -> Result:
-    """The autoscaler said nothing to the pods: what it says elsewhere, or why they do not run."""
+def _no_node(kubernetes: Kubernetes, pods: Sequence[Object], refusal: str, since: datetime) -> Result:
+    """Why the autoscaler adds no node: what it tried, what it says to the pods, or why those do not run.
+
+    A group that it could not make larger is left alone for a while, and the pods hear of that only ("1 in backoff
+    after failed scale-up"). Source: the autoscaler's `eventing_scale_up_processor.go`.
+    """
     tried = [
         str(event.get("message", ""))
         for event in kubernetes.list("v1", "Event", releases.AUTOSCALER[0])
-        if event.get("reason") == "FailedToScaleUpGroup" and _at(event) >= since - timedelta(seconds=1)
+        if event.get("reason") == "FailedToScaleUpGroup"
+        and _at(event.get("lastTimestamp") or event.get("eventTime")) >= since
     ]
     if tried:
         return failed(f"the autoscaler cannot add a node: {tried[-1]}", "cali verify autoscaler")
+    if refusal:
+        return failed(f"the autoscaler adds no node: {refusal}", releases.LOGS)
     why = next(_why_not_running(kubernetes, pods), "no pod was made")
     return failed(f"no word of the autoscaler within {_REACTION / 60:.0f} minutes: {why}", releases.LOGS)
 
 
-def _at(event: Mapping[str, Any]) -> datetime:
-    text = event.get("lastTimestamp") or event.get("eventTime") or "1970-01-01T00:00:00Z"
-    return datetime.fromisoformat(text)
+def _at(text: str | None) -> datetime:
+    return datetime.fromisoformat(text or "1970-01-01T00:00:00Z")
 
 
 def _why_not_running(kubernetes: Kubernetes, pods: Sequence[Object]) -> Iterator[str]:

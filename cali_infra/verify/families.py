@@ -15,6 +15,7 @@ CHECKS: tuple[Check, ...] = (
     *releases.CHECKS,
     *opensearch.CHECKS,
     e2e.log_line,
+    e2e.once,
     *services.CHECKS,
     e2e.grafana_line,
     e2e.analysis,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,11 @@ GOING = 90.0
 _STUCK = 20.0
 # Beyond its own deadline, in seconds: for the controller to see it.
 _SLACK = 15.0
-# Ends of a container that never ran; their times are none.
-_NO_START = ("StartError", "ContainerCannotRun")
+# Ends of a container that never ran, and of one that its node has lost; their times are none.
+_NO_START = ("StartError", "ContainerCannotRun", "ContainerStatusUnknown")
+_NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName")
+# A run that is still alive has ended by then.
+OLD = timedelta(hours=1)
 _SHORTEST, _LONGEST = 0.1, 1.0
 _LOG_LINES = 2000
 _LAST_LINES = 3
@@ -80,7 +83,8 @@ def scratch(context: Context, purpose: str) -> str:
     Every call makes another one, with `purpose` in its labels. The check needs `grace` of at least GOING seconds.
     Raises KubernetesError.
     """
-    kubernetes, name = context.kubernetes(), f"{PREFIX}{context.six()}"
+    kubernetes, name = context.kubernetes(), f"{PREFIX}{context.suffix()}"
+    sweep(kubernetes, context.now())
     ref = ObjectRef("v1", "Namespace", None, name)
     context.defer(f"namespace {name}", partial(_gone, kubernetes, ref))
     kubernetes.create(
@@ -98,6 +102,26 @@ def scratch(context: Context, purpose: str) -> str:
         }
     )
     return name
+
+
+def namespaces(kubernetes: Kubernetes, now: datetime) -> dict[str, timedelta]:
+    """The namespaces that checks have made, with their age."""
+    return {
+        item["metadata"]["name"]: now - _moment(item["metadata"]["creationTimestamp"])
+        for item in kubernetes.list("v1", "Namespace", labels=LABELS)
+        if item["metadata"]["name"].startswith(PREFIX)
+    }
+
+
+def sweep(kubernetes: Kubernetes, now: datetime) -> dict[str, timedelta]:
+    """Delete the namespaces of runs that were killed and could not put them down; returns their names and ages.
+
+    It does not wait until they are gone. Raises KubernetesError.
+    """
+    old = {name: age for name, age in namespaces(kubernetes, now).items() if age > OLD}
+    for name in old:
+        kubernetes.delete(ObjectRef("v1", "Namespace", None, name))
+    return old
 
 
 def _deleted(kubernetes: Kubernetes, ref: ObjectRef) -> None:
@@ -220,7 +244,7 @@ def wait(context: Context, ref: ObjectRef, seconds: float) -> Ended:
             if (ended := _ended(kubernetes, pod)) is not None:
                 return ended
             if words := _refused(pod):
-                raise JobError(f"{ref} does not start: {words}", reason="NotStarted", object_ref=str(ref))
+                raise JobError(f"{ref} does not run: {words}", reason="NotStarted", object_ref=str(ref))
         found = kubernetes.get(ref)
         if found is None:
             raise JobError(f"{ref} was deleted while it ran", reason="Gone", object_ref=str(ref))
@@ -231,14 +255,25 @@ def wait(context: Context, ref: ObjectRef, seconds: float) -> Ended:
         verdict = _verdict(found)
         if verdict is not None:
             reason, message = verdict
-            raise JobError(f"{ref}: {why or message}", reason=reason, object_ref=str(ref))
+            raise JobError(
+                f"{ref}: {why or message}",
+                reason=reason,
+                object_ref=str(ref),
+                remedy=_remedy(context, why, pods),
+            )
         if _waits_for_ever(pods) and now - since > _STUCK:
-            raise JobError(f"{ref} does not start: {why}", reason="NotStarted", object_ref=str(ref))
+            raise JobError(
+                f"{ref} does not start: {why}",
+                reason="NotStarted",
+                object_ref=str(ref),
+                remedy=_remedy(context, why, pods),
+            )
         if now - began > seconds + _SLACK:
             raise JobError(
                 f"{ref} has not ended within {seconds:.0f} seconds" + (f": {why}" if why else ""),
                 reason="DeadlineExceeded",
                 object_ref=str(ref),
+                remedy=_remedy(context, why, pods),
             )
         pause(context, length)
         length = min(2 * length, _LONGEST)
@@ -296,6 +331,18 @@ def _reasons(kubernetes: Kubernetes, job: Object, pods: Sequence[Object]) -> Ite
         for event in events(kubernetes, obj):
             if event.get("type") == "Warning":
                 yield f"{event.get('reason', '')}: {event.get('message', '')}"
+
+
+def _remedy(context: Context, why: str, pods: Sequence[Object]) -> str:
+    """What to do about a pod that does not run; empty where only the check knows."""
+    if any(word in why for word in _NO_IMAGE):
+        image = pods[0]["spec"]["containers"][0]["image"] if pods else "its image"
+        if image == context.subject.settings.verify.image:
+            return f"# the nodes cannot pull {image}: name one that they can, by verify.image in cali.yaml"
+        return f"# the nodes cannot pull {image}\nkubectl get events -A --field-selector reason=Failed"
+    if "is not scheduled" in why:
+        return "cali verify kubernetes autoscaler"
+    return ""
 
 
 def _runs(pod: Object) -> bool:

@@ -12,7 +12,6 @@ from cali_infra.adapters.kubernetes import ObjectRef
 from cali_infra.core.releases import DEPLOYED, Revision, newest
 from cali_infra.core.rollout import reasons, replicas
 from cali_infra.core.service_secrets import SERVICES
-from cali_infra.core.stages import BY_NAME
 from cali_infra.verify import aws
 from cali_infra.verify.checks import Check, Family, Result, check, failed, passed, skipped, warned
 from cali_infra.verify.context import Context
@@ -230,8 +229,6 @@ def _service(name: str) -> tuple[Check, Check]:
     def deployed(context: Context) -> Result:
         if not getattr(context.subject.settings.services, name):
             return skipped(f"{name} is off in cali.yaml")
-        if "services" not in BY_NAME:
-            return skipped("this version of cali has no stage services")
         return _deployed(context, name, name, "services")
 
     def workloads(context: Context) -> Result:

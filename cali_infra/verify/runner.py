@@ -18,7 +18,7 @@ from typing import Protocol
 
 from cali_infra.errors import CaliError, RunInterruptedError
 from cali_infra.verify.checks import Check, Result, Status, failed, skipped
-from cali_infra.verify.context import Context, Facts, Undoing, unused
+from cali_infra.verify.context import Context, Facts, Left, Undoing, random_suffix
 from cali_infra.verify.report import Line, Report
 from cali_infra.verify.subject import Subject
 
@@ -26,6 +26,8 @@ from cali_infra.verify.subject import Subject
 _TICK = 0.05
 # Seconds between two rounds of `--wait`: at first it may be a matter of moments.
 FIRST_PAUSE, PAUSE = 2.0, 10.0
+# Beyond a check's own grace, in seconds, for what is being put down.
+FAREWELL = 10.0
 _BUG = "this is a mistake in cali itself: please report it"
 
 
@@ -71,7 +73,7 @@ class _Turn:
     thread: Thread | None = None
     result: Result | None = None
     put_down: Event = field(default_factory=Event)
-    left: list[str] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class Runner:
 
     `cancel` ends the run: nothing more is begun, what is under way gets its grace, and what is known is reported.
     `approve` is asked once, before anything begins, for each check that has a question. `clock` counts seconds,
-    `now` is the time of day, `six` makes the random part of a name.
+    `now` is the time of day, `suffix` makes the random part of a name. `farewell` is for how many seconds beyond a
+    check's grace is waited for what it made to be put down.
     """
 
     subject: Subject
@@ -89,7 +92,8 @@ class Runner:
     approve: Callable[[Check], bool] = _approve
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = _now
-    six: Callable[[], str] = unused
+    suffix: Callable[[], str] = random_suffix
+    farewell: float = FAREWELL
 
     def run(self, checks: Sequence[Check]) -> Report:
         """Run these checks once, in the order of their needs; every need has to be among them."""
@@ -105,7 +109,8 @@ class Runner:
     ) -> Report:
         """Run these checks again and again until all pass or `patience` seconds are over.
 
-        Each round asks anew, and only for what has not passed yet and what that needs.
+        Each round asks anew, and only for what has not passed yet and what that needs; not for what a person was
+        asked about, who said yes to one time.
         """
         rest = pause or self.cancel.wait
         refused, began = self._refused(checks), self.clock()
@@ -115,6 +120,8 @@ class Runner:
             if left <= 0:
                 break
             waiting = _not_passed(report, strict)
+            if not waiting:
+                break
             self.watch.again(len(waiting), min(length, left))
             rest(min(length, left))
             length = min(2 * length, PAUSE)
@@ -151,13 +158,13 @@ class _Round:
     def __post_init__(self) -> None:
         self._waiting = {check.id: check for check in self.checks}
         self._running: dict[str, _Turn] = {}
-        self._given_up: list[_Turn] = []
+        self._over: list[_Turn] = []
         self._done: queue.SimpleQueue[_Turn] = queue.SimpleQueue()
 
     def go(self) -> dict[str, Result]:
         for check in [check for check in self.checks if check.id in self.refused]:
             del self._waiting[check.id]
-            self._settle(check, skipped(f"not approved: {check.question}"))
+            self._settle(check, skipped(f"not approved, as --yes does: {check.question}"))
         interrupted = False
         while self._waiting or self._running:
             if self.runner.cancel.is_set() and not interrupted:
@@ -166,11 +173,15 @@ class _Round:
             self._begin_what_can()
             self._wait()
             self._give_up_what_is_late()
-        # What hangs and holds something is put down before anybody is told that it is over.
-        for turn in self._given_up:
-            turn.put_down.wait(2 * turn.check.grace)
-            if turn.left:
-                self.results[turn.check.id] = _left_behind(self.results[turn.check.id], turn.left)
+        # All that was made is put down before anybody is told that it is over.
+        for turn in self._over:
+            left = (
+                turn.left
+                if turn.put_down.wait(2 * turn.check.grace + self.runner.farewell)
+                else _not_in_time(turn)
+            )
+            if left:
+                self.results[turn.check.id] = _left_behind(turn.check, self.results[turn.check.id], left)
         return self.results
 
     def _begin_what_can(self) -> None:
@@ -196,7 +207,7 @@ class _Round:
             started + check.timeout,
             clock=runner.clock,
             now=runner.now,
-            six=runner.six,
+            suffix=runner.suffix,
             undoing=Undoing(),
         )
         turn = _Turn(check, context, started, context.deadline)
@@ -208,9 +219,10 @@ class _Round:
     def _work(self, turn: _Turn) -> None:
         """In the check's own thread."""
         turn.result = _ask(turn.check, turn.context)
+        # What was found is known, and others may go on with it while what was made is put down.
+        self._done.put(turn)
         turn.left += turn.context.undoing.run()
         turn.put_down.set()
-        self._done.put(turn)
 
     def _wait(self) -> None:
         if not self._running:
@@ -224,8 +236,8 @@ class _Round:
             # One that was given up and comes back late has its result already.
             if self._running.pop(turn.check.id, None) is not None:
                 assert turn.result is not None
-                result = replace(turn.result, seconds=self.runner.clock() - turn.started)
-                self._settle(turn.check, _left_behind(result, turn.left) if turn.left else result)
+                self._over.append(turn)
+                self._settle(turn.check, replace(turn.result, seconds=self.runner.clock() - turn.started))
             try:
                 turn = self._done.get_nowait()
             except queue.Empty:
@@ -244,7 +256,7 @@ class _Round:
         turn.context.cancel.set()
         del self._running[turn.check.id]
         if turn.check.grace or turn.context.undoing:
-            self._given_up.append(turn)
+            self._over.append(turn)
             Thread(target=_put_down, args=(turn,), name=f"putting down {turn.check.id}", daemon=True).start()
         self._settle(turn.check, result)
 
@@ -293,9 +305,18 @@ def _put_down(turn: _Turn) -> None:
     turn.put_down.set()
 
 
-def _left_behind(result: Result, left: Sequence[str]) -> Result:
+def _not_in_time(turn: _Turn) -> list[Left]:
+    return [*turn.left, *(Left(f"{what} (not put down in time)") for what in turn.context.undoing.open())]
+
+
+def _left_behind(check: Check, result: Result, left: Sequence[Left]) -> Result:
+    words = "; ".join(each.what for each in left)
+    remedy = next((each.remedy for each in left if each.remedy), "") or result.remedy or check.remedy
     return replace(
-        result, status=Status.FAIL, detail=f"{result.detail}; left behind: {'; '.join(left)}".lstrip("; ")
+        result,
+        status=Status.FAIL,
+        detail=f"{result.detail}; left behind: {words}".lstrip("; "),
+        remedy=remedy,
     )
 
 
@@ -319,7 +340,8 @@ def _not_passed(report: Report, strict: bool) -> list[str]:
     def hopeful(result: Result) -> bool:
         return result.status in bad or (result.cause != "" and results[result.cause].status in bad)
 
-    return [name for name, result in results.items() if hopeful(result)]
+    asked = {line.check.id for line in report.lines if line.check.question}
+    return [name for name, result in results.items() if hopeful(result) and name not in asked]
 
 
 def _with_needs(checks: Sequence[Check], names: Sequence[str]) -> tuple[Check, ...]:

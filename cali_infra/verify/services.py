@@ -20,7 +20,6 @@ from cali_infra.verify.context import Context
 DATA_SOURCE = "opensearch"
 _GRAFANA_LOGS = "kubectl -n grafana logs deployment/grafana -c grafana --tail=50"
 _RECENT = timedelta(minutes=15)
-_HEARTBEAT = timedelta(seconds=60)
 # Where GitSync's link is in the containers that read it. Source: Airflow's chart, `airflow_dags_mount`.
 _LINK = "/opt/airflow/dags/repo"
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -85,8 +84,8 @@ def _unanswered(user: str, message: str, error: GrafanaError) -> Result:
     remedy=_AIRFLOW_LOGS.format(part="api-server", container="api-server"),
 )
 def airflow(context: Context) -> Result:
-    """Airflow's API server finds its database, a scheduler that gave a sign of life in the last minute, a DAG
-    processor and a triggerer. A pod that is Ready proves less: a scheduler that hangs stays Ready for minutes."""
+    """Airflow's API server finds its database, and a scheduler, a DAG processor and a triggerer that gave a sign of
+    life in the last half a minute. A pod that is Ready proves less: a scheduler that hangs stays so for minutes."""
     from cali_infra.adapters.airflow import Airflow
 
     with reach(context.kubernetes(), DOORS["airflow"]) as url:
@@ -104,17 +103,15 @@ def airflow(context: Context) -> Result:
     for name, part in parts.items():
         if not part.healthy:
             said = f"is {part.status}" if part.status else "never ran"
+            last = f": its last heartbeat was at {part.heartbeat:%H:%M:%S} UTC" if part.heartbeat else ""
             return failed(
-                f"the {name} {said} to Airflow itself", _AIRFLOW_LOGS.format(part=name, container=name)
+                f"the {name} {said} to Airflow itself{last}",
+                _AIRFLOW_LOGS.format(part=name, container=name),
             )
+    # Airflow judges the heartbeats by its own clock, which is not this machine's.
     beat = health.scheduler.heartbeat
-    look = _AIRFLOW_LOGS.format(part="scheduler", container="scheduler")
-    if beat is None:
-        return failed("the scheduler has given no heartbeat yet", look)
-    age = context.now().astimezone(UTC) - beat
-    if age > _HEARTBEAT:
-        return failed(f"the scheduler's last heartbeat is {age.total_seconds():.0f} s old: it hangs", look)
-    return passed(f"the scheduler's last heartbeat is {max(age.total_seconds(), 0):.0f} s old")
+    at = f", its scheduler's last heartbeat at {beat:%H:%M:%S} UTC" if beat else ""
+    return passed(f"database, scheduler, DAG processor and triggerer are healthy{at}")
 
 
 @check(

@@ -171,7 +171,9 @@ class TestARun:
         assert ran.code == 0, ran.err
         assert (ran.statuses["deep.volume"], ran.statuses["deep.scale-up"]) == ("pass", "skip")
         (skipped,) = [one for one in ran.document["checks"] if one["id"] == "deep.scale-up"]
-        assert skipped["detail"].startswith("not approved: deep.scale-up has the autoscaler add a node")
+        assert skipped["detail"].startswith(
+            "not approved, as --yes does: deep.scale-up has the autoscaler add a node"
+        )
 
         with whole.working():
             ran = cali(*deep, "--yes", environ=project)

@@ -24,25 +24,6 @@ from cali_infra.verify.report import Report
 FAIL = "sandbox.cali.dev/fail"
 
 
-def left(whole: Whole) -> list[str]:
-    """What there is of the checks' own, by kind and name."""
-    found = [
-        f"{kind} {item['metadata']['name']}"
-        for version, kind in (("v1", "Namespace"), ("v1", "Pod"), ("batch/v1", "Job"))
-        for item in whole.kubernetes.list(version, kind, labels=jobs.LABELS)
-    ]
-    claims = [
-        f"{kind} {item['metadata']['name']}"
-        for kind, names in (
-            ("PersistentVolumeClaim", lambda item: item["metadata"]["namespace"]),
-            ("PersistentVolume", lambda item: item["spec"]["claimRef"]["namespace"]),
-        )
-        for item in whole.kubernetes.list("v1", kind)
-        if names(item).startswith(jobs.PREFIX)
-    ]
-    return found + claims
-
-
 @contextmanager
 def a_disk_that_hangs(whole: Whole) -> Iterator[None]:
     programs = whole.folder / "hanging"
@@ -70,7 +51,7 @@ class TestAWholePlatform:
         assert set(found["deep.volume"].measurements) == {"bound", "written and read", "deleted"}
         assert set(found["deep.scale-up"].measurements) == {"reaction", "node"}
         assert "takes the node away by itself" in found["deep.scale-up"].detail
-        assert left(whole) == []
+        assert whole.left() == []
 
     def test_what_is_left_of_a_run_that_was_killed_is_deleted_and_said(self, whole: Whole) -> None:
         labels = dict(jobs.LABELS)
@@ -80,12 +61,12 @@ class TestAWholePlatform:
             )
         young = whole.results("deep.leftovers")["deep.leftovers"]
         assert young.status is Status.PASS
-        assert left(whole) == ["Namespace cali-verify-aaaaaa"]
+        assert whole.left() == ["Namespace cali-verify-aaaaaa"]
 
         old = whole.results("deep.leftovers", now=lambda: datetime.now(UTC) + timedelta(hours=2))
         assert old["deep.leftovers"].status is Status.WARN
         assert old["deep.leftovers"].detail.endswith("deleted what it left: cali-verify-aaaaaa, 2 hours old")
-        assert left(whole) == []
+        assert whole.left() == []
         foreign = ObjectRef("v1", "Namespace", None, "cali-verify-foreign")
         assert whole.kubernetes.get(foreign) is not None
         whole.kubernetes.delete(foreign, wait=5)
@@ -128,7 +109,7 @@ class TestNothingIsLeft:
 
         assert reports[0].interrupted
         assert result(reports[0], "deep.volume").detail == "interrupted before it ended"
-        assert left(whole) == []
+        assert whole.left() == []
 
     def test_when_its_time_is_over(self, whole: Whole) -> None:
         """The check hangs where nothing is waited for but its own time."""
@@ -137,7 +118,7 @@ class TestNothingIsLeft:
             ended = whole.results("deep.volume", checks=checks)["deep.volume"]
 
         assert (ended.status, ended.detail) == (Status.FAIL, "no answer within 1 seconds")
-        assert left(whole) == []
+        assert whole.left() == []
 
     def test_when_it_crashes(self, whole: Whole) -> None:
         def crash(context: Context) -> Result:
@@ -150,7 +131,7 @@ class TestNothingIsLeft:
         assert ended == {}
         ended = whole.results("deep.crash", checks=(check,))
         assert ended["deep.crash"].detail.startswith("the check crashed: ZeroDivisionError")
-        assert left(whole) == []
+        assert whole.left() == []
 
 
 Run = Callable[..., jobs.Ended]
@@ -178,7 +159,7 @@ class TestAJob:
             stack.enter_context(whole.working())
             stack.callback(context.put_down)
             yield run
-        assert left(whole) == []
+        assert whole.left() == []
 
     def test_one_that_ends_says_when_and_what_it_wrote(self, run: Run) -> None:
         before = datetime.now(UTC) - timedelta(seconds=1)

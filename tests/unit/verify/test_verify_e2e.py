@@ -9,23 +9,11 @@ from typing import Any
 import urllib3
 from whole import SENTINEL, Whole
 
-from cali_infra.adapters.kubernetes import ObjectRef
 from cali_infra.core import pod_doors
 from cali_infra.core.service_doors import DOORS
 from cali_infra.verify import analysis_pod, jobs
 from cali_infra.verify.checks import Status
 from cali_infra.verify.report import Report
-
-DAEMON = ObjectRef("apps/v1", "DaemonSet", "logging", "fluent-bit")
-
-
-def left(whole: Whole) -> list[str]:
-    """What there is of the checks' own, by kind and name."""
-    return [
-        f"{kind} {item['metadata']['name']}"
-        for version, kind in (("v1", "Namespace"), ("v1", "Pod"), ("batch/v1", "Job"))
-        for item in whole.kubernetes.list(version, kind, labels=jobs.LABELS)
-    ]
 
 
 def milvus(whole: Whole, what: str, **body: Any) -> Any:
@@ -44,10 +32,10 @@ def test_every_leg_is_measured_nothing_is_left_and_no_password_is_told(whole: Wh
     found = {line.check.id: line.result for line in report.lines}
 
     assert {name: one.status for name, one in found.items() if one.status is not Status.PASS} == {}
-    assert set(found["e2e.log-line"].measurements) == {"written", "in OpenSearch"}
+    assert set(found["e2e.log-line"].measurements) == {"written", "stored"}
     assert set(found["e2e.grafana.line"].measurements) == {"in Grafana"}
     assert set(found["e2e.analysis"].measurements) == {"read", "connect", "store", "find", "drop"}
-    assert left(whole) == []
+    assert whole.left() == []
     assert milvus(whole, "collections/list") == []
     assert SENTINEL not in str(report.document())
 
@@ -73,16 +61,15 @@ def test_nothing_is_left_after_ctrl_c(whole: Whole) -> None:
         pods = whole.kubernetes.list("v1", "Pod", labels=jobs.LABELS)
         return any(pod["status"].get("phase") == "Succeeded" for pod in pods)
 
-    with whole.without(DAEMON):
+    with whole.without_fluent_bit():
         run = threading.Thread(target=lambda: reports.append(whole.report("e2e.log-line", cancel=cancel)))
         run.start()
         whole.until(written)
         cancel.set()
         run.join()
-    whole.until(lambda: _shipping(whole))
 
     assert reports[0].interrupted
-    assert left(whole) == []
+    assert whole.left() == []
 
 
 def test_what_a_pod_that_was_killed_left_in_milvus_is_dropped_and_what_others_use_is_not(
@@ -105,8 +92,3 @@ def test_a_line_is_a_point_of_length_one_and_another_line_another_point() -> Non
     assert len(one) == analysis_pod.DIMENSION
     assert abs(sum(x * x for x in one) - 1) < 1e-9
     assert one == same != other
-
-
-def _shipping(whole: Whole) -> bool:
-    daemon = whole.kubernetes.get(DAEMON)
-    return daemon is not None and (daemon.get("status") or {}).get("numberAvailable") == 3

@@ -208,7 +208,7 @@ def test_what_was_made_is_put_down_in_whatever_way_a_check_ends(hanging: Callabl
 def test_what_cannot_be_put_down_is_a_failure_that_names_it() -> None:
     def ask(context: Context) -> Result:
         def undo() -> None:
-            raise AwsError("it is in use")
+            raise AwsError("it is in use", remedy="aws ec2 delete-volume --volume-id vol-1")
 
         context.defer("volume vol-1", undo)
         return passed("written and read")
@@ -217,6 +217,7 @@ def test_what_cannot_be_put_down_is_a_failure_that_names_it() -> None:
 
     assert found["volume"].status is Status.FAIL
     assert found["volume"].detail == "written and read; left behind: volume vol-1 (it is in use)"
+    assert found["volume"].remedy == "aws ec2 delete-volume --volume-id vol-1"
 
 
 def test_ctrl_c_reports_what_is_known_and_puts_down_what_is_held() -> None:
@@ -256,7 +257,7 @@ def test_what_asks_a_person_runs_only_after_a_yes() -> None:
     behind = make("deep.more", lambda context: passed("fine"), "deep.autoscaler")
 
     assert said(run(costly, behind)) == {"deep.autoscaler": "skip", "deep.more": "skip"}
-    assert run(costly, behind)["deep.autoscaler"].detail == "not approved: a node costs money"
+    assert run(costly, behind)["deep.autoscaler"].detail == "not approved, as --yes does: a node costs money"
     asked: list[str] = []
 
     def yes(check: Check) -> bool:
@@ -265,18 +266,48 @@ def test_what_asks_a_person_runs_only_after_a_yes() -> None:
 
     assert said(run(costly, behind, approve=yes)) == {"deep.autoscaler": "pass", "deep.more": "pass"}
     assert asked == ["a node costs money"]
-    # And once only, however often it is run again.
-    failing = make("deep.autoscaler", lambda context: failed("not yet"), question="a node costs money")
-    rests = iter(range(3))
-    seconds = [0.0]
+    # Who said yes said it to one time: waiting does not make another node.
+    runs: list[str] = []
 
-    def rest(pause: float) -> None:
-        next(rests)
-        seconds[0] += pause
+    def not_yet(context: Context) -> Result:
+        runs.append("run")
+        return failed("not yet")
 
-    runner = Runner(SUBJECT, threading.Event(), approve=yes, clock=lambda: seconds[0])
-    runner.until_passed([failing], 10, pause=rest)
+    failing = make("deep.autoscaler", not_yet, question="a node costs money")
+    report = Runner(SUBJECT, threading.Event(), approve=yes).until_passed([failing], 900)
+    assert not report.ok()
+    assert runs == ["run"]
     assert asked == ["a node costs money"] * 2
+
+
+def test_what_hangs_on_a_check_does_not_wait_until_what_that_made_is_put_down() -> None:
+    begun = threading.Event()
+
+    def makes(context: Context) -> Result:
+        context.defer("the namespace", lambda: None if begun.wait(10) else 1 / 0)
+        return passed("made")
+
+    def behind(context: Context) -> Result:
+        begun.set()
+        return passed("fine")
+
+    found = run(make("a", makes, timeout=0.5, grace=5.0), make("b", behind, "a"))
+
+    assert said(found) == {"a": "pass", "b": "pass"}
+
+
+def test_what_is_not_put_down_in_time_is_named(hanging: Callable[[Context], Result]) -> None:
+    slow = threading.Event()
+
+    def makes(context: Context) -> Result:
+        context.defer("the namespace", lambda: slow.wait(60) and None)
+        return passed("made")
+
+    found = run(make("a", makes), farewell=0.05)
+    slow.set()
+
+    assert found["a"].status is Status.FAIL
+    assert found["a"].detail == "made; left behind: the namespace (not put down in time)"
 
 
 def test_waiting_asks_again_for_what_has_not_passed_and_what_it_needs() -> None:

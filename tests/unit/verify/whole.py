@@ -45,6 +45,7 @@ from cali_infra.sandbox.helm.charts import ChartVersion
 from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
 from cali_infra.sandbox.opensearch.standin import OpenSearchStandIn
 from cali_infra.sandbox.ports import Cloud
+from cali_infra.verify import jobs
 from cali_infra.verify.aws import ADDON_ACCOUNTS, ADDONS, AUTOSCALER_ACCOUNT
 from cali_infra.verify.checks import Check, Result
 from cali_infra.verify.families import CHECKS
@@ -59,6 +60,7 @@ REGION = "ap-northeast-2"
 NAME = "cali-default"
 JIN = f"arn:aws:iam::{ACCOUNT}:user/jin"
 MINA = f"arn:aws:iam::{ACCOUNT}:role/team/mina"
+FLUENT_BIT = ObjectRef("apps/v1", "DaemonSet", "logging", "fluent-bit")
 POLICY = "arn:aws:eks::aws:cluster-access-policy/"
 SENTINEL = "Sentinel-9Zk"
 
@@ -194,7 +196,7 @@ class Whole:
             subject or self.subject,
             cancel or threading.Event(),
             approve=lambda check: True,
-            clock=partial(_hurried, hurry or {}),
+            clock=partial(_hurried, {**_HURRY, **(hurry or {})}),
             now=now,
         )
         chosen = choose(checks, names)
@@ -509,6 +511,41 @@ class Whole:
         self.until(ready)
         self.crew.tick()
 
+    @contextmanager
+    def without_fluent_bit(self) -> Iterator[None]:
+        """A cluster that ships no logs for as long as the block lasts."""
+        with self.without(FLUENT_BIT):
+            yield
+        self.fluent_bit_is_back()
+
+    def fluent_bit_is_back(self) -> None:
+        """What `cali up logging` does, and waits for."""
+        self.put_right("logging")
+
+        def shipping() -> bool:
+            daemon = self.kubernetes.get(FLUENT_BIT)
+            return daemon is not None and (daemon.get("status") or {}).get("numberAvailable") == 3
+
+        self.until(shipping)
+
+    def left(self) -> list[str]:
+        """What there is of the checks' own, by kind and name."""
+        marked = [
+            f"{kind} {item['metadata']['name']}"
+            for version, kind in (("v1", "Namespace"), ("v1", "Pod"), ("batch/v1", "Job"))
+            for item in self.kubernetes.list(version, kind, labels=jobs.LABELS)
+        ]
+        claims = [
+            f"{kind} {item['metadata']['name']}"
+            for kind, names in (
+                ("PersistentVolumeClaim", lambda item: item["metadata"]["namespace"]),
+                ("PersistentVolume", lambda item: item["spec"]["claimRef"]["namespace"]),
+            )
+            for item in self.kubernetes.list("v1", kind)
+            if names(item).startswith(jobs.PREFIX)
+        ]
+        return marked + claims
+
     # -- GitSync's repository ---------------------------------------------------------------------------
 
     def commit(self) -> str:
@@ -582,6 +619,10 @@ class Whole:
         for key, value in changes.items():
             document[key] = {**document[key], **value} if isinstance(value, dict) else value
         return replace(self.subject, settings=Settings.model_validate(document))
+
+
+# What is waited for in vain on a whole platform.
+_HURRY = {"e2e.once": 30.0}
 
 
 def _hurried(hurry: Mapping[str, float]) -> float:
