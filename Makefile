@@ -25,7 +25,7 @@ test: lint
 	$(PYTEST)
 
 unit: $(READY)
-	$(PYTEST) tests/unit
+	$(PYTEST) -m 'not processes and not faults' tests/unit
 
 faults: $(READY)
 	$(BIN)/python -m pytest -m faults

@@ -23,6 +23,8 @@ from cali_infra.verify.report import Report
 
 FAIL = "sandbox.cali.dev/fail"
 
+pytestmark = pytest.mark.processes
+
 
 @contextmanager
 def a_disk_that_hangs(whole: Whole) -> Iterator[None]:

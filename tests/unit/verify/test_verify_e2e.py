@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any
 
+import pytest
 import urllib3
 from whole import SENTINEL, Whole
 
@@ -14,6 +15,8 @@ from cali_infra.core.service_doors import DOORS
 from cali_infra.verify import analysis_pod, jobs
 from cali_infra.verify.checks import Status
 from cali_infra.verify.report import Report
+
+pytestmark = pytest.mark.processes
 
 
 def milvus(whole: Whole, what: str, **body: Any) -> Any:

@@ -1457,7 +1457,9 @@ def not_passed(found: dict[str, Result]) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("names", [(), ("e2e",)], ids=["all", "end-to-end"])
+@pytest.mark.parametrize(
+    "names", [(), pytest.param(("e2e",), marks=pytest.mark.processes)], ids=["all", "end-to-end"]
+)
 def test_everything_passes_on_a_whole_platform(whole: Whole, names: tuple[str, ...]) -> None:
     report = whole.report(*names)
 
