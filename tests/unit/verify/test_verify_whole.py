@@ -1473,7 +1473,14 @@ def test_everything_passes_on_a_whole_platform(whole: Whole, names: tuple[str, .
 
 @pytest.mark.parametrize(
     "broken",
-    [pytest.param(one, id=f"{one.check}-{number}") for number, one in enumerate(CASES)],
+    [
+        pytest.param(
+            one,
+            id=f"{one.check}-{number}",
+            marks=[pytest.mark.processes] if BY_ID[one.check].option else [],
+        )
+        for number, one in enumerate(CASES)
+    ],
 )
 def test_a_break_is_seen_by_the_check_that_is_there_for_it(whole: Whole, broken: Case) -> None:
     family = BY_ID[broken.check].family
