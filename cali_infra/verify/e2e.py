@@ -334,8 +334,8 @@ def once(context: Context) -> Result:
     remedy="cali up services",
 )
 def grafana_line(context: Context) -> Result:
-    """Grafana finds the line by a query through its OpenSearch data source, as a panel of the dashboard does, at its
-    true time. How long the query took is shown."""
+    """Grafana finds the line by a query through its OpenSearch data source, as a panel of the dashboard does, at
+    its true time. How long the query took is shown."""
     from cali_infra.adapters.grafana import Grafana
     from cali_infra.core import pod_doors
 
