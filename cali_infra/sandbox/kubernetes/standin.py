@@ -191,13 +191,8 @@ class KubernetesStandIn:
         logs = self._cluster(name).server.logs
         self._thread.run(lambda: logs.write((namespace, pod, container), lines))
 
-    def log_lines(self, name: str, namespace: str, pod: str, container: str) -> tuple[LogLine, ...]:
-        """All that a container has written, the oldest line first. Raises LookupError."""
-        logs = self._cluster(name).server.logs
-        return self._thread.run(lambda: logs.lines((namespace, pod, container)))
-
     def all_log_lines(self, name: str) -> Mapping[Container, tuple[LogLine, ...]]:
-        """The same of every container that has ever written, by namespace, pod and name. Raises LookupError."""
+        """What every container that has ever written did write, the oldest line first. Raises LookupError."""
         logs = self._cluster(name).server.logs
         return self._thread.run(logs.everything)
 
