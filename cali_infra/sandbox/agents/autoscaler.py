@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from cali_infra.sandbox.agents import scale_up
+from cali_infra.sandbox.agents.scale_up import Backoff
 from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
 from cali_infra.sandbox.ports import Cloud, ScalingGroup
 
@@ -53,14 +54,23 @@ class Release:
 
 
 class Autoscaler:
-    """The autoscaler in every cluster of a stand-in."""
+    """The autoscaler in every cluster of a stand-in; `arrange` is the order in which it tells several reasons."""
 
-    def __init__(self, clusters: KubernetesStandIn, cloud: Cloud, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        clusters: KubernetesStandIn,
+        cloud: Cloud,
+        now: Callable[[], datetime],
+        arrange: scale_up.Arrange = tuple,
+    ) -> None:
         self._clusters = clusters
         self._cloud = cloud
         self._now = now
+        self._arrange = arrange
         self._deployed: dict[str, Release] = {}
         self._written: dict[str, datetime] = {}
+        # By cluster and group.
+        self._backoffs: dict[tuple[str, str], Backoff] = {}
 
     def tick(self, cluster: str) -> None:
         """Bring the Deployment to what Helm's record says, and write the status if its time has come."""
@@ -76,6 +86,7 @@ class Autoscaler:
             self._deployed[cluster] = release
         role = self._role(cluster, release)
         if role is None:
+            self._start_anew(cluster)
             return
         # At each look, and not every ten seconds as the real one: somebody waits.
         if self._scale_up(cluster, release, role) or self._due(cluster):
@@ -85,6 +96,12 @@ class Autoscaler:
         """A cluster is gone."""
         self._deployed.pop(cluster, None)
         self._written.pop(cluster, None)
+        self._start_anew(cluster)
+
+    def _start_anew(self, cluster: str) -> None:
+        """What it knows is in its memory alone."""
+        for key in [key for key in self._backoffs if key[0] == cluster]:
+            del self._backoffs[key]
 
     def _release(self, cluster: str) -> Release | None:
         newest: tuple[int, Mapping[str, Any]] | None = None
@@ -115,24 +132,33 @@ class Autoscaler:
         if not waiting:
             return False
         nodes, groups = self._clusters.objects(cluster, "nodes"), self._cloud.scaling_groups(cluster)
-        steps, refused = scale_up.plan(waiting, nodes, groups)
+        now = self._now()
+        left_alone = [
+            name for (where, name), pause in self._backoffs.items() if where == cluster and pause.holds(now)
+        ]
+        steps, refused = scale_up.plan(waiting, nodes, groups, left_alone, self._arrange)
         say = partial(self._clusters.record_event, cluster, component=_MANAGER)
         grown = False
         for step in steps:
             try:
                 self._cloud.set_desired(cluster, step.group.name, step.size, role)
             except PermissionError as error:
-                # The pods hear nothing of it.
+                # The pods hear nothing of it, before the next look.
+                key = cluster, step.group.name
+                self._backoffs[key] = Backoff.after(self._backoffs.get(key), now)
                 status = self._status(cluster, release)
                 if status is not None:
                     words = f"Scale-up failed for group {step.group.name}: {error}"
                     say(status, "FailedToScaleUpGroup", words, kind="Warning")
                 continue
             grown = True
+            self._backoffs.pop((cluster, step.group.name), None)
             for pod in step.pods:
                 say(pod, "TriggeredScaleUp", step.message)
-        for pod, why in refused:
-            say(pod, "NotTriggerScaleUp", why)
+        if not steps:
+            # Where something was tried, the others hear with the next look.
+            for pod, why in refused:
+                say(pod, "NotTriggerScaleUp", why)
         return grown
 
     def _status(self, cluster: str, release: Release) -> dict[str, Any] | None:

@@ -6,9 +6,9 @@ on this machine. The label is no secret, though: whoever may write such Jobs in 
 as the user to whom the sandbox belongs.
 
 The image is not looked at: `command` and `args` run as processes of this machine, with the environment that the
-pod's spec gives and nothing of the sandbox's own. A volume is a folder, and where a mount's path stands in a command
-or an environment, the folder stands instead. What cannot be run so is refused in the pod's status. One image is
-known: `pause`, which has no command and waits.
+pod's spec gives and nothing of the sandbox's own. A volume is a folder, and where a mount's path stands in a
+command or an environment, the folder stands instead. What cannot be run so is refused in the pod's status. One
+image is known: `pause`, which has no command and waits.
 """
 
 from __future__ import annotations

@@ -161,15 +161,17 @@ class KubernetesStandIn:
     def record_event(
         self, name: str, about: Obj, reason: str, message: str, *, component: str, kind: str = "Normal"
     ) -> None:
-        """Records an event about an object, as `component` would; in a namespace that goes away it is lost.
+        """Records an event about an object, as `component` would, or counts its repetition.
 
-        Raises LookupError.
+        In a namespace that goes away it is lost. Raises LookupError.
         """
         cluster = self._cluster(name)
 
         def record() -> None:
             with contextlib.suppress(ApiError):
-                State(cluster.registry).event(about, reason, message, component=component, kind=kind)
+                State(cluster.registry).event(
+                    about, reason, message, component=component, kind=kind, counted=True
+                )
 
         self._thread.run(record)
 

@@ -11,7 +11,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,6 +70,10 @@ class Site:
             ("milvus", "standalone"): {19530: milvus.address, 9091: web.address},
             ("milvus", "proxy"): {19530: milvus.address, 9091: web.address},
         }
+
+    def hold_scheduler_back(self, held: bool, ago: timedelta) -> None:
+        """See `Services`."""
+        self._airflow.hold_back("scheduler", held, ago)
 
     def network(self) -> Mapping[str, str]:
         """What a process needs to reach the Services by their names."""
@@ -209,7 +213,7 @@ class Site:
 
     # -- who is ready -----------------------------------------------------------------------------------
 
-    def _airflow_ready(self, component: str) -> bool:
+    def _airflow_ready(self, component: str) -> bool | None:
         return self._any_ready("airflow", {"release": "airflow", "component": component})
 
     def _database_answers(self) -> bool:
@@ -221,13 +225,16 @@ class Site:
         }
         if "airflow-postgresql" not in names:
             return True
-        return self._any_ready("airflow", {"app.kubernetes.io/name": "postgresql"})
+        return bool(self._any_ready("airflow", {"app.kubernetes.io/name": "postgresql"}))
 
-    def _any_ready(self, namespace: str, labels: Mapping[str, str]) -> bool:
-        return any(
-            pod["metadata"]["namespace"] == namespace and is_ready(pod) and _has(pod, labels)
+    def _any_ready(self, namespace: str, labels: Mapping[str, str]) -> bool | None:
+        """Whether any of these pods is ready; None where there is none."""
+        ready = [
+            is_ready(pod)
             for pod in self._cluster.objects("pods")
-        )
+            if pod["metadata"]["namespace"] == namespace and _has(pod, labels)
+        ]
+        return any(ready) if ready else None
 
     def _behind(self, namespace: str, name: str, port: int) -> tuple[str, int] | str:
         """See `network.Find`."""
