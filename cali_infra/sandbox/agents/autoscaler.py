@@ -8,9 +8,6 @@ and the autoscaler's `clusterstate` for the status, which is YAML since 1.30.
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +18,7 @@ import yaml
 
 from cali_infra.sandbox.agents import scale_up
 from cali_infra.sandbox.agents.scale_up import Backoff
+from cali_infra.sandbox.helm.releases import DEPLOYED, decode
 from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
 from cali_infra.sandbox.ports import Cloud, ScalingGroup
 
@@ -104,19 +102,15 @@ class Autoscaler:
             del self._backoffs[key]
 
     def _release(self, cluster: str) -> Release | None:
-        newest: tuple[int, Mapping[str, Any]] | None = None
-        for secret in self._clusters.objects(cluster, "secrets"):
-            labels = secret["metadata"].get("labels") or {}
-            if labels.get("owner") == "helm" and labels.get("status") == "deployed":
-                document = _decoded(secret)
-                if document["chart"]["metadata"]["name"] == CHART:
-                    revision = int(document["version"])
-                    if newest is None or revision > newest[0]:
-                        newest = revision, document
-        if newest is None:
-            return None
-        document = newest[1]
-        return Release(document["name"], document["namespace"], document.get("config") or {})
+        found = [
+            decode(secret)
+            for secret in self._clusters.objects(cluster, "secrets")
+            if {"owner": "helm", "status": DEPLOYED}.items()
+            <= (secret["metadata"].get("labels") or {}).items()
+        ]
+        mine = [record for record in found if record.chart.name == CHART]
+        newest = max(mine, key=lambda record: record.revision, default=None)
+        return Release(newest.name, newest.namespace, newest.config) if newest else None
 
     def _remove(self, cluster: str, before: Release, after: Release | None) -> None:
         del self._deployed[cluster]
@@ -248,13 +242,6 @@ def _objects(release: Release) -> list[dict[str, Any]]:
             },
         },
     ]
-
-
-def _decoded(secret: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The release in a Secret of Helm's, as Helm's storage driver writes it."""
-    packed = base64.b64decode(base64.b64decode(secret["data"]["release"]))
-    document: Mapping[str, Any] = json.loads(gzip.decompress(packed))
-    return document
 
 
 def _health(nodes: int, now: datetime) -> dict[str, Any]:

@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from cali_infra.sandbox.agents import pod_files
-from cali_infra.sandbox.agents.pod_files import MissingError, NotModelledError
 from cali_infra.sandbox.agents.pod_run import Command, Doors, PodRun, Status
 from cali_infra.sandbox.agents.watcher import Watcher
 from cali_infra.sandbox.kubernetes.pods import REFUSED, is_due, is_run
 from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
+from cali_infra.sandbox.pod_environment import Find, MissingError, NotModelledError, environment, expanded
 
 Obj = Mapping[str, Any]
 # What a process in a cluster finds beside what its pod says, such as a proxy that leads to the cluster's Services.
@@ -163,16 +163,16 @@ class Jobs:
         pod: Obj,
         container: Obj,
         found: Mapping[str, Path],
-        find: pod_files.Find,
+        find: Find,
     ) -> Command:
-        own = pod_files.environment(container, pod, find)
+        own = environment(container, find, pod)
         places = pod_files.mounts(container, found)
         words = [*(container.get("command") or ()), *(container.get("args") or ())]
         if not container.get("command"):
             if _PAUSE not in container["image"] or words:
                 raise NotModelledError(f"what the image {container['image']} runs by itself")
             words = list(_FOR_EVER)
-        argv = [places(pod_files.expanded(word, own)) for word in words]
+        argv = [places(expanded(word, own)) for word in words]
         if argv[0] in _PYTHONS:
             argv[0] = sys.executable
         environ = {

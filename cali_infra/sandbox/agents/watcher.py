@@ -19,53 +19,48 @@ from pathlib import Path
 
 
 class Watcher:
-    """The sandbox's end of it; `folders` are removed when all is over. The process starts with the first group."""
+    """The sandbox's end of it, made before the first container; `folders` are removed when all is over."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = folders
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", __file__, *map(str, folders)],
+            # A working directory would keep a folder busy.
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # Whoever kills the sandbox's group does not kill it.
+            start_new_session=True,
+        )
 
     def add(self, group: int) -> None:
         """A process group runs."""
-        with self._lock:
-            if self._process is None:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", __file__, *map(str, self._folders)],
-                    # A working directory would keep a folder busy.
-                    cwd="/",
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    # Whoever kills the sandbox's group does not kill it.
-                    start_new_session=True,
-                )
-            self._tell(f"+{group}")
+        self._tell(f"+{group}")
 
     def remove(self, group: int) -> None:
         """A process group has ended."""
-        with self._lock:
-            if self._process is not None:
-                self._tell(f"-{group}")
+        self._tell(f"-{group}")
 
     def close(self) -> None:
         """End it, and remove the folders; whatever runs by then is killed."""
-        with self._lock:
-            process, self._process = self._process, None
-        if process is not None:
-            assert process.stdin
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-            process.wait()
+        assert self._process.stdin
+        with self._lock, contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
         for folder in self._folders:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _tell(self, line: str) -> None:
-        assert self._process and self._process.stdin
-        # It has been killed: what it watched over ends with the sandbox's own means.
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(f"{line}\n".encode())
-            self._process.stdin.flush()
+        assert self._process.stdin
+        with self._lock:
+            if self._process.stdin.closed:
+                return
+            # Should somebody have killed it, the sandbox still ends in order what it runs.
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(f"{line}\n".encode())
+                self._process.stdin.flush()
 
 
 def watch(lines: Iterable[str], folders: Sequence[str]) -> None:

@@ -7,15 +7,16 @@ another takes its place. The agent says which pods are there; the cluster is loo
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from cali_infra.sandbox.kubernetes.executing import Surroundings
+from cali_infra.sandbox.pod_environment import environment
 from cali_infra.sandbox.pod_programs import Programs, install
 from cali_infra.sandbox.services.airflow import Airflow
 from cali_infra.sandbox.services.grafana import DataSource, Grafana
@@ -120,26 +121,14 @@ class Site:
         self._pods[meta["uid"]] = (namespace, name, ports)
 
     def _environ(self, namespace: str, container: Obj) -> dict[str, str]:
-        """A container's variables as they are now, from values and Secrets."""
-        environ: dict[str, str] = {}
-        for source in container.get("envFrom") or ():
-            if "secretRef" in source:
-                environ |= self._secret(namespace, source["secretRef"]["name"])
-        for one in container.get("env") or ():
-            reference = (one.get("valueFrom") or {}).get("secretKeyRef")
-            if reference is not None:
-                held = self._secret(namespace, reference["name"])
-                environ[one["name"]] = held.get(reference["key"], "")
-            elif "value" in one:
-                environ[one["name"]] = one["value"]
-        return environ
+        """A container's variables as they are now; what is not there, or a pod's own, is left out."""
+        return environment(container, partial(self._find, namespace), lenient=True)
 
-    def _secret(self, namespace: str, name: str) -> dict[str, str]:
-        for secret in self._cluster.objects("secrets"):
-            if (secret["metadata"]["namespace"], secret["metadata"]["name"]) == (namespace, name):
-                data = secret.get("data") or {}
-                return {key: base64.b64decode(value).decode() for key, value in data.items()}
-        return {}
+    def _find(self, namespace: str, plural: str, name: str) -> Obj | None:
+        for obj in self._cluster.objects(plural):
+            if (obj["metadata"]["namespace"], obj["metadata"]["name"]) == (namespace, name):
+                return obj
+        return None
 
     # -- what the applications remember -----------------------------------------------------------------
 
