@@ -85,7 +85,7 @@ class Programs:
     def _answer(self, request: Request) -> Answer:
         from cali_infra.sandbox.services.http import Answer
 
-        if request.path != self._path:
+        if not secrets.compare_digest(request.path.encode(), self._path.encode()):
             return Answer(404, {})
         if request.method == "POST":
             body = request.json()

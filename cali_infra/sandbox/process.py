@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,9 +29,11 @@ from cali_infra.errors import SandboxError
 from cali_infra.sandbox.record import (
     CA,
     FOLDER,
+    JOBS,
     KUBECONFIG,
     LOCK,
     LOG,
+    PODS,
     RECORD,
     START_LOCK,
     SandboxAddress,
@@ -149,7 +152,8 @@ class Sandbox:
         os.kill(address.pid, signal.SIGTERM)
         if not self._ends(timeout):
             try:
-                # The server leads a session, so this takes the commands that it runs with it.
+                # It leads a group, in which are the commands that it runs for a moment. Containers lead groups of
+                # their own: their watcher sees the server's end, and ends them.
                 os.killpg(address.pid, signal.SIGKILL)
             except ProcessLookupError:
                 os.kill(address.pid, signal.SIGKILL)
@@ -198,6 +202,8 @@ class Sandbox:
     def _clear(self) -> None:
         for name in (RECORD, KUBECONFIG, CA):
             (self.folder / name).unlink(missing_ok=True)
+        for name in (PODS, JOBS):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def _ends(self, timeout: float) -> bool:
         deadline = self.clock() + timeout

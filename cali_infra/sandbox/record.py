@@ -20,8 +20,9 @@ START_LOCK = "start.lock"
 LOG = "sandbox.log"
 CA = "ca.pem"
 KUBECONFIG = "kubeconfig"
-# What the containers of the services find; a folder.
+# What the containers of the services and of Jobs find, Secrets among it; folders.
 PODS = "pods"
+JOBS = "jobs"
 
 # The provider looks at a new domain for the first time after ten minutes, or when this is over; the
 # stand-in's domain is there at once.

@@ -26,7 +26,7 @@ from typing import Any
 
 from cali_infra import files
 from cali_infra.sandbox.ports import Caller, ClusterAddress, ClusterHost, DomainHost, NodeSpec
-from cali_infra.sandbox.record import CA, KUBECONFIG, LOCK, LOG, PODS, RECORD, SandboxAddress
+from cali_infra.sandbox.record import CA, JOBS, KUBECONFIG, LOCK, LOG, PODS, RECORD, SandboxAddress
 
 WATCH_SECONDS = 2.0
 # Whatever a stand-in still does, the process is gone this long after it was told to end.
@@ -143,10 +143,10 @@ class Server:
         endpoint = self._aws.start()
         operator = self._aws.operator
         files.write_private(self._folder / CA, self._authority.ca_pem)
-        shutil.rmtree(self._folder / PODS, ignore_errors=True)
+        self._clear_folders()
         ca_file = str(self._folder / CA)
         services = Services(kubernetes, self._folder / PODS, ca_file, _now)
-        self._crew = Crew(kubernetes, self._aws, ca_file, _now, services)
+        self._crew = Crew(kubernetes, self._aws, ca_file, _now, services, self._folder / JOBS)
         self._crew.start()
         # What stands in for a release is there before Terraform hears that it is deployed.
         self._helm = HelmStandIn(
@@ -181,7 +181,11 @@ class Server:
         if self.owns_folder():
             for name in (RECORD, KUBECONFIG, CA):
                 (self._folder / name).unlink(missing_ok=True)
-            shutil.rmtree(self._folder / PODS, ignore_errors=True)
+            self._clear_folders()
+
+    def _clear_folders(self) -> None:
+        for name in (PODS, JOBS):
+            shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def status(self) -> dict[str, Any]:
         """The sandbox as `cali sandbox status` prints it, with the names of its clusters and domains."""

@@ -26,6 +26,7 @@ from cali_infra.errors import SandboxError
 from cali_infra.sandbox.process import Sandbox
 from cali_infra.sandbox.record import SandboxAddress
 from cali_infra.ui import UI
+from cali_infra.verify.jobs import Mount, job
 
 pytestmark = pytest.mark.sandbox
 
@@ -43,6 +44,16 @@ def wait_for(condition: Any, seconds: float) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # What nobody has waited for yet is dead all the same.
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def is_gone(address: SandboxAddress) -> bool:
@@ -72,6 +83,34 @@ def client(address: SandboxAddress, service: str) -> Any:
         aws_access_key_id=address.access_key_id,
         aws_secret_access_key=address.secret_access_key,
     )
+
+
+def make_cluster(address: SandboxAddress) -> tuple[Any, list[str]]:
+    """A cluster named demo; EKS' client and the subnets."""
+    ec2, eks = client(address, "ec2"), client(address, "eks")
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    subnets = [
+        ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{n}.0/24", AvailabilityZone=f"{REGION}{zone}")
+        for n, zone in enumerate("ab")
+    ]
+    names = [each["Subnet"]["SubnetId"] for each in subnets]
+    eks.create_cluster(
+        name="demo",
+        roleArn=make_role(address, "eks"),
+        version="1.35",
+        resourcesVpcConfig={"subnetIds": names},
+        accessConfig={"authenticationMode": "API"},
+    )
+    eks.get_waiter("cluster_active").wait(name="demo", WaiterConfig={"Delay": 1})
+    return eks, names
+
+
+def make_role(address: SandboxAddress, service: str) -> str:
+    principal = {"Service": f"{service}.amazonaws.com"}
+    statement = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    made = client(address, "iam").create_role(RoleName=service, AssumeRolePolicyDocument=trust)
+    return str(made["Role"]["Arn"])
 
 
 def configure(folder: Path, cluster: Any, *, create_namespace: bool = False) -> None:
@@ -179,6 +218,52 @@ def test_a_sandbox_that_was_killed_is_noticed_and_started_anew(sandbox: Sandbox)
     assert sandbox.status()["running"] is True
 
 
+def test_a_sandbox_that_was_killed_leaves_no_container_behind(sandbox: Sandbox) -> None:
+    address = sandbox.start(REGION, os.environ)
+    eks, subnets = make_cluster(address)
+    eks.create_nodegroup(
+        clusterName="demo",
+        nodegroupName="workers",
+        subnets=subnets,
+        nodeRole=make_role(address, "ec2"),
+        scalingConfig={"minSize": 1, "maxSize": 1, "desiredSize": 1},
+    )
+    found = sandbox.address()
+    assert found is not None
+
+    def kubectl(*arguments: str, text: str | None = None) -> str:
+        command = ["kubectl", "--kubeconfig", str(found.kubeconfig), "-n", "cali-verify-abc123", *arguments]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=30)
+        return done.stdout
+
+    kubectl("create", "namespace", "cali-verify-abc123")
+    kubectl("create", "secret", "generic", "credentials", "--from-literal=password=s3cret")
+    secret = {"secret": {"secretName": "credentials"}}
+    script = "cat /secret/password; echo; echo $$$$; sleep 600 & echo $!; wait"
+    manifest = job(
+        "check",
+        "cali-verify-abc123",
+        image="a:1",
+        command=["sh", "-c", script],
+        seconds=600,
+        volumes=[Mount("/secret", secret)],
+    )
+    kubectl("create", "-f", "-", text=json.dumps(manifest))
+
+    def lines() -> list[str]:
+        return kubectl("logs", "job/check").split()
+
+    assert wait_for(lambda: len(lines()) == 3, 20)
+    password, *left = lines()
+    assert password == "s3cret"
+    assert [path for path in sandbox.folder.rglob("password") if path.read_text() == "s3cret"]
+    os.kill(address.pid, signal.SIGKILL)
+    os.waitpid(address.pid, 0)
+    assert wait_for(lambda: not any(is_alive(int(pid)) for pid in left), 10)
+    assert sandbox.status()["running"] is False
+    assert {path.name for path in sandbox.folder.iterdir()} == {"sandbox.lock", "sandbox.log", "start.lock"}
+
+
 def test_a_sandbox_whose_folder_is_gone_ends_by_itself(sandbox: Sandbox) -> None:
     address = sandbox.start(REGION, os.environ)
     shutil.rmtree(sandbox.folder.parent)
@@ -198,27 +283,7 @@ def test_a_sandbox_that_cannot_start_says_why(sandbox: Sandbox, tmp_path: Path) 
 
 def test_clusters_releases_and_domains_come_and_go(sandbox: Sandbox, tmp_path: Path) -> None:
     address = sandbox.start(REGION, os.environ)
-    iam, ec2, eks = (client(address, service) for service in ("iam", "ec2", "eks"))
-    trust = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Principal": {"Service": "eks.amazonaws.com"}, "Action": "sts:AssumeRole"}
-        ],
-    }
-    role = iam.create_role(RoleName="cluster", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
-    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-    subnets = [
-        ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{n}.0/24", AvailabilityZone=f"{REGION}{zone}")
-        for n, zone in enumerate("ab")
-    ]
-    eks.create_cluster(
-        name="demo",
-        roleArn=role,
-        version="1.35",
-        resourcesVpcConfig={"subnetIds": [each["Subnet"]["SubnetId"] for each in subnets]},
-        accessConfig={"authenticationMode": "API"},
-    )
-    eks.get_waiter("cluster_active").wait(name="demo", WaiterConfig={"Delay": 1})
+    eks, _ = make_cluster(address)
     found = sandbox.address()
     assert found is not None
     assert found.kubeconfig is not None

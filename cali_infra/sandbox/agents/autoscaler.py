@@ -8,9 +8,6 @@ and the autoscaler's `clusterstate` for the status, which is YAML since 1.30.
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +17,8 @@ from typing import Any
 import yaml
 
 from cali_infra.sandbox.agents import scale_up
+from cali_infra.sandbox.agents.scale_up import Backoff
+from cali_infra.sandbox.helm.releases import DEPLOYED, decode
 from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
 from cali_infra.sandbox.ports import Cloud, ScalingGroup
 
@@ -53,14 +52,23 @@ class Release:
 
 
 class Autoscaler:
-    """The autoscaler in every cluster of a stand-in."""
+    """The autoscaler in every cluster of a stand-in; `arrange` is the order in which it tells several reasons."""
 
-    def __init__(self, clusters: KubernetesStandIn, cloud: Cloud, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        clusters: KubernetesStandIn,
+        cloud: Cloud,
+        now: Callable[[], datetime],
+        arrange: scale_up.Arrange = tuple,
+    ) -> None:
         self._clusters = clusters
         self._cloud = cloud
         self._now = now
+        self._arrange = arrange
         self._deployed: dict[str, Release] = {}
         self._written: dict[str, datetime] = {}
+        # By cluster and group.
+        self._backoffs: dict[tuple[str, str], Backoff] = {}
 
     def tick(self, cluster: str) -> None:
         """Bring the Deployment to what Helm's record says, and write the status if its time has come."""
@@ -76,6 +84,7 @@ class Autoscaler:
             self._deployed[cluster] = release
         role = self._role(cluster, release)
         if role is None:
+            self._start_anew(cluster)
             return
         # At each look, and not every ten seconds as the real one: somebody waits.
         if self._scale_up(cluster, release, role) or self._due(cluster):
@@ -85,21 +94,23 @@ class Autoscaler:
         """A cluster is gone."""
         self._deployed.pop(cluster, None)
         self._written.pop(cluster, None)
+        self._start_anew(cluster)
+
+    def _start_anew(self, cluster: str) -> None:
+        """What it knows is in its memory alone."""
+        for key in [key for key in self._backoffs if key[0] == cluster]:
+            del self._backoffs[key]
 
     def _release(self, cluster: str) -> Release | None:
-        newest: tuple[int, Mapping[str, Any]] | None = None
-        for secret in self._clusters.objects(cluster, "secrets"):
-            labels = secret["metadata"].get("labels") or {}
-            if labels.get("owner") == "helm" and labels.get("status") == "deployed":
-                document = _decoded(secret)
-                if document["chart"]["metadata"]["name"] == CHART:
-                    revision = int(document["version"])
-                    if newest is None or revision > newest[0]:
-                        newest = revision, document
-        if newest is None:
-            return None
-        document = newest[1]
-        return Release(document["name"], document["namespace"], document.get("config") or {})
+        found = [
+            decode(secret)
+            for secret in self._clusters.objects(cluster, "secrets")
+            if {"owner": "helm", "status": DEPLOYED}.items()
+            <= (secret["metadata"].get("labels") or {}).items()
+        ]
+        mine = [record for record in found if record.chart.name == CHART]
+        newest = max(mine, key=lambda record: record.revision, default=None)
+        return Release(newest.name, newest.namespace, newest.config) if newest else None
 
     def _remove(self, cluster: str, before: Release, after: Release | None) -> None:
         del self._deployed[cluster]
@@ -115,24 +126,33 @@ class Autoscaler:
         if not waiting:
             return False
         nodes, groups = self._clusters.objects(cluster, "nodes"), self._cloud.scaling_groups(cluster)
-        steps, refused = scale_up.plan(waiting, nodes, groups)
+        now = self._now()
+        left_alone = [
+            name for (where, name), pause in self._backoffs.items() if where == cluster and pause.holds(now)
+        ]
+        steps, refused = scale_up.plan(waiting, nodes, groups, left_alone, self._arrange)
         say = partial(self._clusters.record_event, cluster, component=_MANAGER)
         grown = False
         for step in steps:
             try:
                 self._cloud.set_desired(cluster, step.group.name, step.size, role)
             except PermissionError as error:
-                # The pods hear nothing of it.
+                # The pods hear nothing of it, before the next look.
+                key = cluster, step.group.name
+                self._backoffs[key] = Backoff.after(self._backoffs.get(key), now)
                 status = self._status(cluster, release)
                 if status is not None:
                     words = f"Scale-up failed for group {step.group.name}: {error}"
                     say(status, "FailedToScaleUpGroup", words, kind="Warning")
                 continue
             grown = True
+            self._backoffs.pop((cluster, step.group.name), None)
             for pod in step.pods:
                 say(pod, "TriggeredScaleUp", step.message)
-        for pod, why in refused:
-            say(pod, "NotTriggerScaleUp", why)
+        if not steps:
+            # Where something was tried, the others hear with the next look.
+            for pod, why in refused:
+                say(pod, "NotTriggerScaleUp", why)
         return grown
 
     def _status(self, cluster: str, release: Release) -> dict[str, Any] | None:
@@ -222,13 +242,6 @@ def _objects(release: Release) -> list[dict[str, Any]]:
             },
         },
     ]
-
-
-def _decoded(secret: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The release in a Secret of Helm's, as Helm's storage driver writes it."""
-    packed = base64.b64decode(base64.b64decode(secret["data"]["release"]))
-    document: Mapping[str, Any] = json.loads(gzip.decompress(packed))
-    return document
 
 
 def _health(nodes: int, now: datetime) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 from cali_infra.sandbox.agents.autoscaler import Autoscaler
 from cali_infra.sandbox.agents.fluent_bit import FluentBit
@@ -22,8 +23,9 @@ _EVERY = 1.0
 class Crew:
     """Whatever runs in the clusters.
 
-    `services` outlive it. `ca_file` is the authority behind the domains, and `network` what a process in a cluster
-    finds in its environment beside what its pod says, by default the way to the services.
+    `services` outlive it. `ca_file` is the authority behind the domains, `folder` is for what the containers of
+    Jobs find, and `network` is what a process in a cluster finds in its environment beside what its pod says, by
+    default the way to the services.
     """
 
     def __init__(
@@ -33,10 +35,11 @@ class Crew:
         ca_file: str,
         now: Callable[[], datetime],
         services: Services,
+        folder: Path,
         network: Network | None = None,
     ) -> None:
         self._clusters = clusters
-        self._jobs = Jobs(clusters, now, network or services.network)
+        self._jobs = Jobs(clusters, folder, now, network or services.network)
         # The services first: what they have made is seen by the others in the same look.
         self._agents = (
             services,

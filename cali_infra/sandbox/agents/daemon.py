@@ -1,17 +1,11 @@
-"""What the container of a DaemonSet is started with: the configuration's file and the environment."""
+"""The configuration's file that the container of a DaemonSet is started with."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Any
 
 from cali_infra.sandbox.fluent_bit import ConfigurationError
-
-Obj = Mapping[str, Any]
-# An object of the daemon's namespace by plural and name.
-Find = Callable[[str, str], Obj | None]
+from cali_infra.sandbox.pod_environment import Find, Obj
 
 
 def configuration(daemon: Obj, find: Find) -> tuple[str, str]:
@@ -35,27 +29,6 @@ def configuration(daemon: Obj, find: Find) -> tuple[str, str]:
                         raise ConfigurationError(where, "", f"no ConfigMap {source['name']} has {file.name}")
                     return file.name, found["data"][file.name]
     raise ConfigurationError(where, "volumes", f"no ConfigMap is mounted at {file.parent}")
-
-
-def environment(daemon: Obj, find: Find) -> Iterator[tuple[str, str]]:
-    """The variables from ConfigMaps, Secrets and the template; one that cannot be had is left out.
-
-    What comes from a field of the pod differs from pod to pod, and is left out as well.
-    """
-    (container, *_) = daemon["spec"]["template"]["spec"]["containers"]
-    for source in container.get("envFrom") or ():
-        prefix = source.get("prefix") or ""
-        if "configMapRef" in source:
-            found = find("configmaps", source["configMapRef"]["name"]) or {}
-            for key, value in (found.get("data") or {}).items():
-                yield f"{prefix}{key}", value
-        if "secretRef" in source:
-            found = find("secrets", source["secretRef"]["name"]) or {}
-            for key, value in (found.get("data") or {}).items():
-                yield f"{prefix}{key}", base64.b64decode(value).decode()
-    for variable in container.get("env") or ():
-        if "value" in variable:
-            yield variable["name"], variable["value"]
 
 
 def _argument(arguments: list[str]) -> PurePosixPath | None:

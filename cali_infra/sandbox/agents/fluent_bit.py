@@ -25,6 +25,7 @@ from cali_infra.sandbox.agents import bulk, daemon
 from cali_infra.sandbox.fluent_bit import ConfigurationError, LogFile, Pipeline
 from cali_infra.sandbox.kubernetes.logs import Container, LogLine
 from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
+from cali_infra.sandbox.pod_environment import environment
 
 _log = logging.getLogger(__name__)
 _DAEMON = ("logging", "fluent-bit")
@@ -112,7 +113,9 @@ class FluentBit:
         said: Said | None = None
         try:
             file, text = daemon.configuration(found, find)
-            environ = dict(daemon.environment(found, find))
+            (container, *_) = found["spec"]["template"]["spec"]["containers"]
+            # The fields of a pod differ from one to another, and are left out.
+            environ = environment(container, find, lenient=True)
             said = (file, text, tuple(sorted(environ.items())))
             if said != memory.said:
                 memory.pipeline = None

@@ -1,15 +1,19 @@
 """The pods of cali's own checks, really run: `cali verify --deep` and `--e2e` prove something by what they do.
 
-Only pods of Jobs with the label that those checks put on are run, and nothing else ever: a sandbox is for trying
-out, and no place where any manifest that somebody applies may start programs on this machine. The image is not
-looked at: `command` and `args` run as processes of this machine, with the environment that the pod's spec gives and
-nothing of the sandbox's own. A volume is a folder, and where a mount's path stands in a command or an environment,
-the folder stands instead. What cannot be run so is refused in the pod's status. One image is known: `pause`, which
-has no command and waits.
+Only pods of Jobs with the label that those checks put on, in a namespace in which those checks work, are run, and
+nothing else: a sandbox is for trying out, and no place where any manifest that somebody applies may start programs
+on this machine. The label is no secret, though: whoever may write such Jobs in a sandbox's cluster may run programs
+as the user to whom the sandbox belongs.
+
+The image is not looked at: `command` and `args` run as processes of this machine, with the environment that the
+pod's spec gives and nothing of the sandbox's own. A volume is a folder, and where a mount's path stands in a
+command or an environment, the folder stands instead. What cannot be run so is refused in the pod's status. One
+image is known: `pause`, which has no command and waits.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
@@ -22,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from cali_infra.sandbox.agents import pod_files
-from cali_infra.sandbox.agents.pod_files import MissingError, NotModelledError
 from cali_infra.sandbox.agents.pod_run import Command, Doors, PodRun, Status
+from cali_infra.sandbox.agents.watcher import Watcher
 from cali_infra.sandbox.kubernetes.pods import REFUSED, is_due, is_run
 from cali_infra.sandbox.kubernetes.standin import KubernetesStandIn
+from cali_infra.sandbox.pod_environment import Find, MissingError, NotModelledError, environment, expanded
 
 Obj = Mapping[str, Any]
 # What a process in a cluster finds beside what its pod says, such as a proxy that leads to the cluster's Services.
@@ -34,6 +39,8 @@ _PATH = "/usr/local/bin:/usr/bin:/bin"
 _PYTHONS = ("python", "python3")
 _PAUSE = "/pause:"
 _FOR_EVER = ("sh", "-c", "while :; do sleep 3600; done")
+# A path that means the same in a shell's script, in a program's text and in PATH.
+_PLAIN = re.compile(r"[\w./+-]+")
 
 
 def no_network(cluster: str) -> Mapping[str, str]:
@@ -42,22 +49,27 @@ def no_network(cluster: str) -> Mapping[str, str]:
 
 
 class Jobs:
-    """The kubelet of those pods, in every cluster of a stand-in; `close` ends what runs."""
+    """The kubelet of those pods, in every cluster of a stand-in; `close` ends what runs.
+
+    What they find lies in a folder of their own below `folder`, Secrets among it.
+    """
 
     def __init__(
         self,
         clusters: KubernetesStandIn,
+        folder: Path,
         now: Callable[[], datetime],
         network: Network = no_network,
         nanoseconds: Callable[[], int] = time.time_ns,
     ) -> None:
         self._clusters = clusters
+        self._within = folder
         self._now = now
         self._network = network
         self._nanoseconds = nanoseconds
         self._lock = threading.Lock()
         self._closed = False
-        self._base: Path | None = None
+        self._base: tuple[Path, Watcher] | None = None
         self._runs: dict[tuple[str, str], PodRun] = {}
         self._claims: dict[tuple[str, str], Path] = {}
 
@@ -66,10 +78,15 @@ class Jobs:
         with self._lock:
             if self._closed:
                 return
+            jobs = {
+                (job["metadata"]["namespace"], job["metadata"]["name"]): job
+                for job in self._clusters.objects(cluster, "jobs", "batch")
+            }
             pods = {
                 pod["metadata"]["uid"]: pod
                 for pod in self._clusters.objects(cluster, "pods")
-                if is_run(pod) and "deletionTimestamp" not in pod["metadata"]
+                if is_run(pod, lambda namespace, name: jobs.get((namespace, name)))
+                and "deletionTimestamp" not in pod["metadata"]
             }
             for key in [key for key in self._runs if key[0] == cluster and key[1] not in pods]:
                 self._end(key)
@@ -94,7 +111,7 @@ class Jobs:
                 self._end(key)
             self._claims.clear()
             if self._base is not None:
-                shutil.rmtree(self._base, ignore_errors=True)
+                self._base[1].close()
 
     def _end(self, key: tuple[str, str]) -> None:
         self._runs.pop(key).kill()
@@ -126,7 +143,7 @@ class Jobs:
             now=self._now,
             nanoseconds=self._nanoseconds,
         )
-        run = self._runs[cluster, uid] = PodRun(uid, commands, folder, doors)
+        run = self._runs[cluster, uid] = PodRun(uid, commands, folder, doors, self._made()[1])
         run.start()
 
     def _commands(self, cluster: str, pod: Obj, folder: Path) -> list[Command]:
@@ -146,16 +163,16 @@ class Jobs:
         pod: Obj,
         container: Obj,
         found: Mapping[str, Path],
-        find: pod_files.Find,
+        find: Find,
     ) -> Command:
-        own = pod_files.environment(container, pod, find)
+        own = environment(container, find, pod)
         places = pod_files.mounts(container, found)
         words = [*(container.get("command") or ()), *(container.get("args") or ())]
         if not container.get("command"):
             if _PAUSE not in container["image"] or words:
                 raise NotModelledError(f"what the image {container['image']} runs by itself")
             words = list(_FOR_EVER)
-        argv = [places(pod_files.expanded(word, own)) for word in words]
+        argv = [places(expanded(word, own)) for word in words]
         if argv[0] in _PYTHONS:
             argv[0] = sys.executable
         environ = {
@@ -195,9 +212,21 @@ class Jobs:
         return self._clusters.objects(cluster, plural)
 
     def _folder(self, *parts: str) -> Path:
+        return self._made()[0].joinpath(*parts)
+
+    def _made(self) -> tuple[Path, Watcher]:
+        """The folder of all that runs, and who removes it when this process is killed."""
         if self._base is None:
-            self._base = Path(tempfile.mkdtemp(prefix="cali-sandbox-"))
-        return self._base.joinpath(*parts)
+            self._within.mkdir(mode=0o700, exist_ok=True)
+            folders = [Path(tempfile.mkdtemp(prefix="jobs-", dir=self._within))]
+            if not _PLAIN.fullmatch(str(folders[0])):
+                # Mounts are named in scripts, whose words such a path would change: they see it through a link.
+                folders.append(Path(tempfile.mkdtemp(prefix="cali-sandbox-")))
+                (folders[1] / "jobs").symlink_to(folders[0])
+                self._base = folders[1] / "jobs", Watcher(folders)
+            else:
+                self._base = folders[0], Watcher(folders)
+        return self._base
 
 
 def _refused(status: Status, message: str) -> Status:

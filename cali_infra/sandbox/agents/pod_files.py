@@ -1,39 +1,18 @@
-"""What a container finds around it: its environment and its volumes, out of a cluster's ConfigMaps and Secrets.
+"""What a container finds around it: its volumes, out of a cluster's ConfigMaps and Secrets.
 
-It owns how `env`, `envFrom` and `volumes` are read and where volumes lie on this machine. Sources of a kind that
-it does not know are refused. Source: the kubelet's `makeEnvironmentVariables`, and Kubernetes'
-`third_party/forked/golang/expansion`.
+It owns how `volumes` are read and where they lie on this machine. Sources of a kind that it does not know are
+refused.
 """
 
 from __future__ import annotations
 
-import base64
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-Obj = Mapping[str, Any]
-# An object by its plural and name, in the pod's namespace.
-Find = Callable[[str, str], "Obj | None"]
-_REFERENCE = re.compile(r"\$(\$|\(([A-Za-z_][\w.-]*)\))")
-_FIELDS: Mapping[str, tuple[str, str]] = {
-    "metadata.name": ("metadata", "name"),
-    "metadata.namespace": ("metadata", "namespace"),
-    "metadata.uid": ("metadata", "uid"),
-    "spec.nodeName": ("spec", "nodeName"),
-    "spec.serviceAccountName": ("spec", "serviceAccountName"),
-}
-
-
-class NotModelledError(Exception):
-    """A pod asks for something that the sandbox cannot give."""
-
-
-class MissingError(Exception):
-    """Something that a pod names is not there, or not any more."""
+from cali_infra.sandbox.pod_environment import Find, MissingError, NotModelledError, Obj, values_of
 
 
 @dataclass(frozen=True)
@@ -49,51 +28,6 @@ class Places:
             # A folder's name holds no backslash, so that it is no template.
             text = re.sub(pattern, str(self.folders[path]), text)
         return text
-
-
-def expanded(text: str, environ: Mapping[str, str]) -> str:
-    """The text with `$(NAME)` replaced by what is known; `$$` is one dollar."""
-
-    def replace(match: re.Match[str]) -> str:
-        if match[1] == "$":
-            return "$"
-        return environ.get(match[2], match[0])
-
-    return _REFERENCE.sub(replace, text)
-
-
-def environment(container: Obj, pod: Obj, find: Find) -> dict[str, str]:
-    """The variables that a container's spec gives it. Raises NotModelledError and MissingError."""
-    environ: dict[str, str] = {}
-    for source in container.get("envFrom") or ():
-        for kind, plural in (("configMapRef", "configmaps"), ("secretRef", "secrets")):
-            if kind in source:
-                found = _found(find, plural, source[kind])
-                prefix = source.get("prefix", "")
-                environ |= {prefix + key: value.decode() for key, value in _values(found).items()}
-    for item in container.get("env") or ():
-        value = _value(item, pod, find)
-        if value is not None:
-            environ[item["name"]] = expanded(value, environ) if "valueFrom" not in item else value
-    return environ
-
-
-def _value(item: Obj, pod: Obj, find: Find) -> str | None:
-    source = item.get("valueFrom")
-    if source is None:
-        return str(item.get("value", ""))
-    for kind, plural in (("configMapKeyRef", "configmaps"), ("secretKeyRef", "secrets")):
-        if kind in source:
-            values = _values(_found(find, plural, source[kind]))
-            key = source[kind]["key"]
-            if key not in values and not source[kind].get("optional"):
-                raise MissingError(f"{plural} {source[kind].get('name')}: no key {key}")
-            return values[key].decode() if key in values else None
-    path = (source.get("fieldRef") or {}).get("fieldPath", "")
-    if path not in _FIELDS:
-        raise NotModelledError(f"{item['name']}: valueFrom {path or ', '.join(source)}")
-    part, name = _FIELDS[path]
-    return str(pod[part].get(name, ""))
 
 
 def volumes(pod: Obj, folder: Path, claim: Callable[[str], Path], find: Find) -> dict[str, Path]:
@@ -122,7 +56,7 @@ def _write(path: Path, source: Obj, find: Find, name: str) -> None:
     for kind, plural in (("configMap", "configmaps"), ("secret", "secrets")):
         if kind in source:
             reference = source[kind]
-            values = _values(_found(find, plural, reference))
+            values = values_of(plural, reference, find)
             for key, where in _items(reference, values):
                 target = path / where
                 if not target.resolve().is_relative_to(path.resolve()):
@@ -152,19 +86,3 @@ def mounts(container: Obj, found: Mapping[str, Path]) -> Places:
             raise NotModelledError(f"the mount {mount['mountPath']}")
         folders[mount["mountPath"]] = found[mount["name"]] / mount.get("subPath", "")
     return Places(folders)
-
-
-def _found(find: Find, plural: str, reference: Obj) -> Obj:
-    name = reference.get("name") or reference.get("secretName") or ""
-    found = find(plural, name)
-    if found is None and not reference.get("optional"):
-        raise MissingError(f"{plural} {name}")
-    return {"plural": plural, **(found or {})}
-
-
-def _values(obj: Obj) -> dict[str, bytes]:
-    """The keys of a ConfigMap or a Secret."""
-    if obj["plural"] == "secrets":
-        return {key: base64.b64decode(value) for key, value in (obj.get("data") or {}).items()}
-    binary = {key: base64.b64decode(value) for key, value in (obj.get("binaryData") or {}).items()}
-    return {**{key: str(value).encode() for key, value in (obj.get("data") or {}).items()}, **binary}

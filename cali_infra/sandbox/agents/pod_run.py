@@ -18,11 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from cali_infra.sandbox.agents.watcher import Watcher
 from cali_infra.sandbox.kubernetes.logs import LogLine
 
 Obj = Mapping[str, Any]
 Status = dict[str, Any]
-# What a shell says of a command that it does not find; the runtime's own code for it.
+# The container runtime's code of a container whose command it could not start.
 _NO_START = 128
 
 
@@ -47,13 +48,16 @@ class Doors:
 
 
 class PodRun:
-    """The run of one pod in threads of its own; `kill` ends it at any time."""
+    """The run of one pod in threads of its own; `kill` ends it at any time, `watcher` when nobody is left to."""
 
-    def __init__(self, uid: str, commands: Sequence[Command], folder: Path, doors: Doors) -> None:
+    def __init__(
+        self, uid: str, commands: Sequence[Command], folder: Path, doors: Doors, watcher: Watcher
+    ) -> None:
         self._uid = uid
         self._commands = commands
         self._folder = folder
         self._doors = doors
+        self._watcher = watcher
         self._lock = threading.Lock()
         self._killed = False
         self._children: list[subprocess.Popen[bytes]] = []
@@ -78,6 +82,7 @@ class PodRun:
                     os.killpg(child.pid, signal.SIGKILL)
         for child in children:
             child.wait()
+            self._watcher.remove(child.pid)
 
     def _run(self, command: Command) -> None:
         started = self._time()
@@ -96,6 +101,7 @@ class PodRun:
         # Whoever it left behind goes with it: a container ends with its first process.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
+        self._watcher.remove(child.pid)
         for reader in readers:
             reader.join()
         code = code if code >= 0 else 128 - code
@@ -121,6 +127,7 @@ class PodRun:
             except OSError as error:
                 message = f'exec: "{command.argv[0]}": {(error.strerror or "").lower()}'
             else:
+                self._watcher.add(child.pid)
                 self._children.append(child)
                 return child
         self._end(

@@ -2,13 +2,16 @@
 
 It scales up only; nodes that nobody needs stay. A pod with a claim does not move it, and how much a node holds is
 not modelled, so that a pod needs a new node where it must not stand beside others or where no node takes pods at
-all. Sources: cluster-autoscaler's `eventing_scale_up_processor.go` and `orchestrator.go` for the events.
+all. A group that could not grow is left alone for a while, twice as long each time. Sources: cluster-autoscaler's
+`eventing_scale_up_processor.go`, `orchestrator.go` and `skippedreasons.go` for the events,
+`exponential_backoff.go` for the pauses, and its flags for their lengths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from cali_infra.sandbox.kubernetes.pods import FAIL, anti_affinity
@@ -18,6 +21,29 @@ from cali_infra.sandbox.ports import ScalingGroup
 Obj = dict[str, Any]
 _GROUP_LABEL = "eks.amazonaws.com/nodegroup"
 _HOST = "kubernetes.io/hostname"
+_FIRST_PAUSE, _LONGEST_PAUSE = timedelta(minutes=5), timedelta(minutes=30)
+_FORGOTTEN = timedelta(hours=3)
+# In which order the reasons of a refusal are told: the real one goes through a map, so in any.
+Arrange = Callable[[Sequence[str]], Iterable[str]]
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """For how long a group is left alone that failed to grow, the last time at `failed`."""
+
+    failed: datetime
+    pause: timedelta
+
+    def holds(self, now: datetime) -> bool:
+        """Whether the group is still to be left alone."""
+        return now <= self.failed + self.pause
+
+    @classmethod
+    def after(cls, before: Backoff | None, now: datetime) -> Backoff:
+        """That of a group which has failed now."""
+        if before is None or before.failed + _FORGOTTEN < now:
+            return cls(now, _FIRST_PAUSE)
+        return cls(now, before.pause if before.holds(now) else min(2 * before.pause, _LONGEST_PAUSE))
 
 
 @dataclass(frozen=True)
@@ -50,14 +76,20 @@ def waiting(pods: Sequence[Obj]) -> list[Obj]:
 
 
 def plan(
-    pods: Sequence[Obj], nodes: Sequence[Obj], groups: Sequence[ScalingGroup]
+    pods: Sequence[Obj],
+    nodes: Sequence[Obj],
+    groups: Sequence[ScalingGroup],
+    left_alone: Collection[str] = (),
+    arrange: Arrange = tuple,
 ) -> tuple[list[Step], list[tuple[Obj, str]]]:
-    """Which group grows for whom, and why none does for the others."""
+    """Which group grows for whom, and why none does for the others; `left_alone` are the groups in backoff."""
     steps: list[Step] = []
     refused: list[tuple[Obj, str]] = []
     served: dict[str, list[Obj]] = {group.name: [] for group in groups}
+    backing_off = [group for group in groups if group.name in left_alone]
+    tried = [group for group in groups if group not in backing_off]
     for pod in pods:
-        able = [group for group in groups if _takes(group, pod, nodes)]
+        able = [group for group in tried if _takes(group, pod, nodes)]
         room = [group for group in able if group.desired + len(served[group.name]) < group.maximum]
         # A new node takes all that do not shun each other.
         shared = [group for group in able if served[group.name] and not anti_affinity(pod["spec"])]
@@ -66,12 +98,13 @@ def plan(
         if room:
             served[room[0].name].append(pod)
             continue
-        reasons = []
-        if able:
-            reasons.append(f"{len(able)} max node group size reached")
-        if len(able) < len(groups):
-            reasons.append(f"{len(groups) - len(able)} node(s) didn't match Pod's node affinity/selector")
-        refused.append((pod, "pod didn't trigger scale-up: " + ", ".join(reasons)))
+        counts = {
+            "max node group size reached": len(able),
+            "node(s) didn't match Pod's node affinity/selector": len(tried) - len(able),
+            "in backoff after failed scale-up": len(backing_off),
+        }
+        reasons = [f"{count} {reason}" for reason, count in counts.items() if count]
+        refused.append((pod, "pod didn't trigger scale-up: " + ", ".join(arrange(reasons))))
     for group in groups:
         if served[group.name]:
             size = group.desired + len(served[group.name])

@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -132,6 +132,13 @@ class Services:
     def hold_git_sync_back(self, cluster: str, held: bool = True) -> None:
         """Let GitSync bring nothing new, or go on."""
         self._of(cluster).held_back = held
+
+    def hold_scheduler_back(self, cluster: str, held: bool = True, *, ago: timedelta = timedelta()) -> None:
+        """Let Airflow's scheduler hang in a pod that stays ready, its last heartbeat so long `ago`; or go on.
+
+        It is unhealthy to Airflow itself from an age of 30 seconds on.
+        """
+        self._of(cluster).site.hold_scheduler_back(held, ago)
 
     def _of(self, cluster: str) -> _Known:
         if cluster not in self._known:

@@ -145,6 +145,10 @@ class Controllers:
         if change.kind == "MODIFIED":
             if plural in ("configmaps", "secrets"):
                 self._mark_all("", "pods", namespace=key[0])
+            elif plural == "namespaces":
+                # Its labels may let pods in that they kept out.
+                for due in (name for name in self._sync if name[0] in ("apps", "batch")):
+                    self._mark_all(*due, namespace=key[1])
             return
         if plural == "nodes":
             self._mark_all("apps", "daemonsets")

@@ -8,7 +8,7 @@ are brought as far as the kubelet would bring them, and then run by an agent.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cali_infra.sandbox.kubernetes.errors import Obj
 from cali_infra.sandbox.kubernetes.registry import Deletion
@@ -21,9 +21,12 @@ FAIL = "sandbox.cali.dev/fail"
 # Why a container waits that the agent cannot run.
 REFUSED = "CreateContainerError"
 _HOST = "kubernetes.io/hostname"
-# What `cali verify` makes.
+# What `cali verify` makes, and where: in namespaces of its own, and where Airflow's programs are.
 _CHECKS = ("app.kubernetes.io/name", "cali-verify")
+_OWN, _AIRFLOW = "cali-verify-", "airflow"
 _DONE = ("Succeeded", "Failed")
+# A Job by namespace and name.
+FindJob = Callable[[str, str], "Obj | None"]
 
 
 class Pods:
@@ -60,7 +63,8 @@ class Pods:
         if obj["spec"].get("nodeName") and obj["spec"]["nodeName"] not in names:
             self._state.registry.delete(self._state.resource("", "pods"), key, Deletion())
             return
-        if is_run(obj) and _began(obj):
+        run = is_run(obj, self._job)
+        if run and _began(obj):
             # From here on it is the agent's.
             return
         why = self._failure(obj)
@@ -72,13 +76,16 @@ class Pods:
             obj = chosen
         if why:
             status = self._failed_status(obj, *why)
-        elif is_run(obj):
+        elif run:
             status = self._failed_status(obj, "ContainerCreating", "")
         else:
             status = self._running_status(obj)
         self._state.registry.write_status(self._state.resource("", "pods"), key, status, "kubelet")
         if why:
             self._state.event(obj, "FailedMount" if why[0] == "ContainerCreating" else "Failed", why[1])
+
+    def _job(self, namespace: str, name: str) -> Obj | None:
+        return self._state.find("batch", "jobs", namespace, name)
 
     def _scheduled(self, key: Key, obj: Obj, nodes: list[Obj]) -> Obj | None:
         shunned = self._shunned(obj, nodes)
@@ -249,15 +256,25 @@ class Pods:
         }
 
 
-def is_run(pod: Obj) -> bool:
-    """Whether a pod is of a Job of cali's own checks: its command is really run, by an agent."""
-    owners = pod["metadata"].get("ownerReferences") or ()
-    name, value = _CHECKS
-    return labels_of(pod).get(name) == value and any(owner["kind"] == "Job" for owner in owners)
+def is_run(pod: Obj, job: FindJob) -> bool:
+    """Whether a pod is of a Job of cali's own checks: its command is really run, by an agent.
+
+    Both have the label, the Job is there and the very one that the pod names, and the namespace is one in which
+    those checks work.
+    """
+    meta = pod["metadata"]
+    if not _is_marked(pod) or not (meta["namespace"] == _AIRFLOW or meta["namespace"].startswith(_OWN)):
+        return False
+    for owner in meta.get("ownerReferences") or ():
+        if owner["kind"] == "Job":
+            found = job(meta["namespace"], owner["name"])
+            if found is not None and found["metadata"]["uid"] == owner["uid"] and _is_marked(found):
+                return True
+    return False
 
 
 def is_due(pod: Obj) -> bool:
-    """Whether such a pod has come so far that its containers are to be started."""
+    """Whether a pod that is really run has come so far that its containers are to be started."""
     status = pod.get("status") or {}
     waiting = [
         (item.get("state") or {}).get("waiting") or {} for item in status.get("containerStatuses") or ()
@@ -265,7 +282,12 @@ def is_due(pod: Obj) -> bool:
     ready = bool(waiting) and all(
         item.get("reason") == "ContainerCreating" and not item.get("message") for item in waiting
     )
-    return is_run(pod) and status.get("phase") == "Pending" and ready
+    return status.get("phase") == "Pending" and ready
+
+
+def _is_marked(obj: Obj) -> bool:
+    name, value = _CHECKS
+    return labels_of(obj).get(name) == value
 
 
 def _began(pod: Obj) -> bool:

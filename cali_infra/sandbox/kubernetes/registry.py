@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from cali_infra.sandbox.kubernetes import fieldsets, managers, schemas, validation
+from cali_infra.sandbox.kubernetes import fieldsets, managers, pod_security, schemas, validation
 from cali_infra.sandbox.kubernetes.catalogue import Catalogue, Resource
-from cali_infra.sandbox.kubernetes.defaults import with_defaults
+from cali_infra.sandbox.kubernetes.defaults import POD_TEMPLATES, with_defaults
 from cali_infra.sandbox.kubernetes.errors import (
     MODIFIED,
     ApiError,
@@ -95,7 +95,7 @@ class Registry:
         return obj
 
     def create(self, resource: Resource, namespace: str, body: Any, options: Options) -> Obj:
-        """Stores a new object and returns it. Raises ApiError 400, 404 (namespace), 409 or 422."""
+        """Stores a new object and returns it. Raises ApiError 400, 403, 404 (namespace), 409 or 422."""
         obj = self._decoded(resource, body, options)
         obj = self._addressed(resource, obj, namespace)
         self._namespace_takes(resource, namespace, obj)
@@ -392,6 +392,7 @@ class Registry:
     def _insert(self, resource: Resource, obj: Obj, owners: Owners, options: Options) -> Obj:
         name = obj["metadata"].get("name", "")
         self._judge(resource, name, validation.causes_on_create(resource, obj))
+        self._secure(resource, obj, None, options)
         key = (obj["metadata"].get("namespace", ""), name)
         if self.store.get(resource, key) is not None:
             raise already_exists(resource.group, resource.plural, name)
@@ -401,6 +402,27 @@ class Registry:
     def _judge(self, resource: Resource, name: str, causes: list[Cause]) -> None:
         if causes:
             raise invalid(resource.group, resource.kind, name, causes)
+
+    def _secure(self, resource: Resource, obj: Obj, live: Obj | None, options: Options) -> None:
+        """Pod Security admission: refuses a pod, and warns of a workload whose pods will be refused.
+
+        Raises ApiError 403, and 422 for a namespace whose labels say nothing that it knows.
+        """
+        name = obj["metadata"].get("name", "")
+        if resource.kind == "Namespace":
+            self._judge(resource, name, pod_security.label_causes(obj))
+        if resource.kind not in POD_TEMPLATES or resource.kind == "PodTemplate":
+            return
+        spec, before = _pod_spec(resource.kind, obj), _pod_spec(resource.kind, live or {})
+        if not spec or (resource.kind == "Pod" and _images(spec) == _images(before)):
+            return
+        namespace = self.store.get(self.catalogue.named("", "namespaces"), ("", obj["metadata"]["namespace"]))
+        policy = pod_security.Policy.of(namespace or {"metadata": {}})
+        if resource.kind == "Pod" and (found := pod_security.violations(policy.enforce, spec)):
+            message = f'pods "{name}" is forbidden: violates {found}'
+            raise forbidden(message, resource.group, resource.plural, name)
+        if found := pod_security.violations(policy.warn, spec):
+            options.warnings.append(f"would violate {found}")
 
     def _update(self, resource: Resource, key: Key, obj: Obj, options: Options, subresource: str = "") -> Obj:
         live = self.get(resource, key)
@@ -487,6 +509,8 @@ class Registry:
         self, resource: Resource, key: Key, live: Obj, new: Obj, owners: Owners, options: Options
     ) -> Obj:
         self._judge(resource, key[1], validation.causes_on_update(resource, live, new))
+        if new.get("spec") != live.get("spec") or resource.kind == "Namespace":
+            self._secure(resource, new, live, options)
         if new != managers.without_owners(live) and resource.plural in _WITH_GENERATION:
             content = ("metadata", "status", "apiVersion", "kind")
             if any(new.get(part) != live.get(part) for part in {*new, *live} - {*content}):
@@ -582,6 +606,19 @@ class Registry:
             if owners:
                 metadata["ownerReferences"] = owners
             self.store.put(resource, key, {**obj, "metadata": metadata})
+
+
+def _pod_spec(kind: str, obj: Obj) -> Obj:
+    """The spec of a pod, or of the pods that a workload makes; empty where there is none."""
+    found: Any = obj
+    for part in (*POD_TEMPLATES[kind], "spec"):
+        found = (found or {}).get(part)
+    return found or {}
+
+
+def _images(spec: Obj) -> list[str]:
+    """What a running pod's update is looked at for."""
+    return [one.get("image", "") for kind in ("initContainers", "containers") for one in spec.get(kind) or ()]
 
 
 def _gvk(resource: Resource) -> str:

@@ -161,15 +161,17 @@ class KubernetesStandIn:
     def record_event(
         self, name: str, about: Obj, reason: str, message: str, *, component: str, kind: str = "Normal"
     ) -> None:
-        """Records an event about an object, as `component` would; in a namespace that goes away it is lost.
+        """Records an event about an object, as `component` would, or counts its repetition.
 
-        Raises LookupError.
+        In a namespace that goes away it is lost. Raises LookupError.
         """
         cluster = self._cluster(name)
 
         def record() -> None:
             with contextlib.suppress(ApiError):
-                State(cluster.registry).event(about, reason, message, component=component, kind=kind)
+                State(cluster.registry).event(
+                    about, reason, message, component=component, kind=kind, counted=True
+                )
 
         self._thread.run(record)
 
@@ -191,13 +193,8 @@ class KubernetesStandIn:
         logs = self._cluster(name).server.logs
         self._thread.run(lambda: logs.write((namespace, pod, container), lines))
 
-    def log_lines(self, name: str, namespace: str, pod: str, container: str) -> tuple[LogLine, ...]:
-        """All that a container has written, the oldest line first. Raises LookupError."""
-        logs = self._cluster(name).server.logs
-        return self._thread.run(lambda: logs.lines((namespace, pod, container)))
-
     def all_log_lines(self, name: str) -> Mapping[Container, tuple[LogLine, ...]]:
-        """The same of every container that has ever written, by namespace, pod and name. Raises LookupError."""
+        """What every container that has ever written did write, the oldest line first. Raises LookupError."""
         logs = self._cluster(name).server.logs
         return self._thread.run(logs.everything)
 

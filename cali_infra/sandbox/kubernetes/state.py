@@ -87,17 +87,30 @@ class State:
         return result
 
     def event(
-        self, about: Obj, reason: str, message: str, *, component: str = "sandbox", kind: str = "Warning"
+        self,
+        about: Obj,
+        reason: str,
+        message: str,
+        *,
+        component: str = "sandbox",
+        kind: str = "Warning",
+        counted: bool = False,
     ) -> None:
-        """Records an event once; a repetition changes nothing."""
+        """Records an event; a repetition changes nothing, or its count and its last time where it is `counted`."""
         metadata = about["metadata"]
         namespace = metadata.get("namespace", "default")
         resource = self.resource("", "events")
         digest = hashlib.sha256(f"{metadata['uid']} {reason} {message}".encode()).hexdigest()[:16]
         name = f"{metadata['name']}.{digest}"
-        if self.store.get(resource, (namespace, name)) is not None:
-            return
         now = self.registry.now()
+        before = self.store.get(resource, (namespace, name))
+        if before is not None:
+            if counted and before["lastTimestamp"] != now:
+                again = {"count": before["count"] + 1, "lastTimestamp": now}
+                self.registry.patch(
+                    resource, (namespace, name), lambda live: {**live, **again}, Options(component)
+                )
+            return
         body = {
             "metadata": {"name": name},
             "involvedObject": {

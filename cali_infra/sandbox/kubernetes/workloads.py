@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from cali_infra.sandbox.kubernetes.errors import Obj
+from cali_infra.sandbox.kubernetes.errors import ApiError, Obj
 from cali_infra.sandbox.kubernetes.pods import FAIL
 from cali_infra.sandbox.kubernetes.registry import Deletion, Options
 from cali_infra.sandbox.kubernetes.state import MANAGER, State, fits, is_ready, key_of, labels_of
@@ -271,15 +271,13 @@ class Workloads:
     def _new_pod(
         self, owner: Obj, template: Obj, labels: Mapping[str, str], extra: Obj, name: str = ""
     ) -> Obj | None:
-        """A pod of a workload; None, and an event, when its service account is not there."""
+        """A pod of a workload; None, and an event, when it may not be made or its service account is not there."""
         namespace = owner["metadata"]["namespace"]
         account = template["spec"].get("serviceAccountName", "default")
         if self._state.find("", "serviceaccounts", namespace, account) is None:
-            message = (
-                f'Error creating: pods "{owner["metadata"]["name"]}-" is forbidden: error looking up service '
-                f'account {namespace}/{account}: serviceaccount "{account}" not found'
-            )
-            self._state.event(owner, "FailedCreate", message)
+            pod = name or f"{owner['metadata']['name']}-"
+            why = f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found'
+            self._not_made(owner, name, f'pods "{pod}" is forbidden: {why}')
             return None
         inherited = template.get("metadata") or {}
         metadata: Obj = {"labels": {**(inherited.get("labels") or {}), **labels}}
@@ -289,9 +287,20 @@ class Workloads:
         if annotations:
             metadata["annotations"] = annotations
         body = {"metadata": metadata, "spec": {**template["spec"], **extra}}
-        return self._state.create_owned(
-            self._state.resource("", "pods"), owner, name or f"{owner['metadata']['name']}-", body
-        )
+        try:
+            return self._state.create_owned(
+                self._state.resource("", "pods"), owner, name or f"{owner['metadata']['name']}-", body
+            )
+        except ApiError as error:
+            if error.reason != "Forbidden":
+                raise
+            self._not_made(owner, name, error.message)
+            return None
+
+    def _not_made(self, owner: Obj, name: str, why: str) -> None:
+        """A StatefulSet's controller knows the pod's name, the others' do not."""
+        made = f"create Pod {name} in StatefulSet {owner['metadata']['name']} failed error"
+        self._state.event(owner, "FailedCreate", f"{made if name else 'Error creating'}: {why}")
 
 
 def _is_over(status: Obj) -> bool:

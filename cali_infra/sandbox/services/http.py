@@ -110,7 +110,8 @@ class LoopbackServer:
                 try:
                     answer = application(request)
                 except Exception as error:
-                    _log.exception("%s: %s %s", name, self.command, self.path)
+                    # Without the path, which may be a secret by itself.
+                    _log.exception("%s: %s", name, self.command)
                     answer = Answer(500, {"message": f"{type(error).__name__}: {error}"})
                 self.give(answer)
 

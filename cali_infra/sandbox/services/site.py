@@ -7,15 +7,16 @@ another takes its place. The agent says which pods are there; the cluster is loo
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from cali_infra.sandbox.kubernetes.executing import Surroundings
+from cali_infra.sandbox.pod_environment import environment
 from cali_infra.sandbox.pod_programs import Programs, install
 from cali_infra.sandbox.services.airflow import Airflow
 from cali_infra.sandbox.services.grafana import DataSource, Grafana
@@ -71,6 +72,10 @@ class Site:
             ("milvus", "proxy"): {19530: milvus.address, 9091: web.address},
         }
 
+    def hold_scheduler_back(self, held: bool, ago: timedelta) -> None:
+        """See `Services`."""
+        self._airflow.hold_back("scheduler", held, ago)
+
     def network(self) -> Mapping[str, str]:
         """What a process needs to reach the Services by their names."""
         return self._network.environ()
@@ -116,26 +121,14 @@ class Site:
         self._pods[meta["uid"]] = (namespace, name, ports)
 
     def _environ(self, namespace: str, container: Obj) -> dict[str, str]:
-        """A container's variables as they are now, from values and Secrets."""
-        environ: dict[str, str] = {}
-        for source in container.get("envFrom") or ():
-            if "secretRef" in source:
-                environ |= self._secret(namespace, source["secretRef"]["name"])
-        for one in container.get("env") or ():
-            reference = (one.get("valueFrom") or {}).get("secretKeyRef")
-            if reference is not None:
-                held = self._secret(namespace, reference["name"])
-                environ[one["name"]] = held.get(reference["key"], "")
-            elif "value" in one:
-                environ[one["name"]] = one["value"]
-        return environ
+        """A container's variables as they are now; what is not there, or a pod's own, is left out."""
+        return environment(container, partial(self._find, namespace), lenient=True)
 
-    def _secret(self, namespace: str, name: str) -> dict[str, str]:
-        for secret in self._cluster.objects("secrets"):
-            if (secret["metadata"]["namespace"], secret["metadata"]["name"]) == (namespace, name):
-                data = secret.get("data") or {}
-                return {key: base64.b64decode(value).decode() for key, value in data.items()}
-        return {}
+    def _find(self, namespace: str, plural: str, name: str) -> Obj | None:
+        for obj in self._cluster.objects(plural):
+            if (obj["metadata"]["namespace"], obj["metadata"]["name"]) == (namespace, name):
+                return obj
+        return None
 
     # -- what the applications remember -----------------------------------------------------------------
 
@@ -209,7 +202,7 @@ class Site:
 
     # -- who is ready -----------------------------------------------------------------------------------
 
-    def _airflow_ready(self, component: str) -> bool:
+    def _airflow_ready(self, component: str) -> bool | None:
         return self._any_ready("airflow", {"release": "airflow", "component": component})
 
     def _database_answers(self) -> bool:
@@ -221,13 +214,16 @@ class Site:
         }
         if "airflow-postgresql" not in names:
             return True
-        return self._any_ready("airflow", {"app.kubernetes.io/name": "postgresql"})
+        return bool(self._any_ready("airflow", {"app.kubernetes.io/name": "postgresql"}))
 
-    def _any_ready(self, namespace: str, labels: Mapping[str, str]) -> bool:
-        return any(
-            pod["metadata"]["namespace"] == namespace and is_ready(pod) and _has(pod, labels)
+    def _any_ready(self, namespace: str, labels: Mapping[str, str]) -> bool | None:
+        """Whether any of these pods is ready; None where there is none."""
+        ready = [
+            is_ready(pod)
             for pod in self._cluster.objects("pods")
-        )
+            if pod["metadata"]["namespace"] == namespace and _has(pod, labels)
+        ]
+        return any(ready) if ready else None
 
     def _behind(self, namespace: str, name: str, port: int) -> tuple[str, int] | str:
         """See `network.Find`."""

@@ -14,6 +14,7 @@ import yaml
 from cali_infra.core import assets
 from cali_infra.sandbox.agents.autoscaler import Autoscaler
 from cali_infra.sandbox.agents.fluent_bit import FluentBit
+from cali_infra.sandbox.agents.scale_up import Backoff, plan
 from cali_infra.sandbox.helm import releases
 from cali_infra.sandbox.helm.charts import ChartVersion
 from cali_infra.sandbox.kubernetes.logs import LogLine
@@ -163,7 +164,8 @@ class TestMoreNodes:
         """Lets the autoscaler look once it works; two nodes, of three at most."""
         cluster.nodes(2)
         self.cloud = Cloud(group=ScalingGroup("eks-nodes-1", 1, 3, 2, "workers"), grow=cluster.nodes)
-        agent = Autoscaler(clusters, self.cloud, Time())
+        self.time = Time()
+        agent = Autoscaler(clusters, self.cloud, self.time)
         api("POST", SECRETS, release())
 
         def tick(until: Callable[[], object]) -> None:
@@ -234,7 +236,7 @@ class TestMoreNodes:
         def refuse(size: int) -> None:
             raise PermissionError("AccessDenied: not authorized")
 
-        self.cloud.grow = refuse
+        grow, self.cloud.grow = self.cloud.grow, refuse
         for name in "abc":
             self.pod(api, name)
 
@@ -244,7 +246,58 @@ class TestMoreNodes:
 
         tick(failures)
         assert failures() == ["Scale-up failed for group eks-nodes-1: AccessDenied: not authorized"]
-        assert self.said(api) == []
+        assert self.said(api) == [], "in the loop that tried, the pods hear nothing"
+        why = "pod didn't trigger scale-up: 1 in backoff after failed scale-up"
+        tick(lambda: self.said(api) == [("NotTriggerScaleUp", why)])
+        self.cloud.grow = grow
+        self.time.passes(299)
+        tick(lambda: True)
+        assert self.running(api) == 2, "the group is left alone for five minutes"
+        self.time.passes(2)
+        tick(lambda: self.running(api) == 3)
+
+    def test_an_autoscaler_that_starts_anew_has_forgotten_what_failed(
+        self, api: Any, tick: Callable[..., None], eventually: Eventually
+    ) -> None:
+        def refuse(size: int) -> None:
+            raise PermissionError("AccessDenied: not authorized")
+
+        grow, self.cloud.grow = self.cloud.grow, refuse
+        for name in "abc":
+            self.pod(api, name)
+        tick(lambda: self.said(api))
+        self.cloud.grow = grow
+
+        def replicas(count: int) -> None:
+            assert api.merge(DEPLOYMENT, {"spec": {"replicas": count}}).status == 200
+            eventually(lambda: api("GET", DEPLOYMENT).body["status"].get("readyReplicas", 0) == count)
+
+        replicas(0)
+        tick(lambda: True)
+        replicas(1)
+        tick(lambda: self.running(api) == 3)
+
+    def test_each_failure_makes_the_pause_twice_as_long(self) -> None:
+        first = datetime(2026, 3, 1, 12, tzinfo=UTC)
+        pause, lengths, now = None, [], first
+        for _ in range(5):
+            pause = Backoff.after(pause, now)
+            lengths.append(pause.pause.total_seconds() / 60)
+            assert pause.holds(now + pause.pause)
+            now += pause.pause + timedelta(seconds=1)
+            assert not pause.holds(now)
+        assert lengths == [5, 10, 20, 30, 30]
+        assert Backoff.after(pause, now + timedelta(hours=3)).pause == timedelta(minutes=5)
+
+    def test_of_several_groups_each_says_its_own_in_any_order(self) -> None:
+        groups = [ScalingGroup(f"eks-{name}", 1, 3, 3, name) for name in "ab"]
+        pod = {"metadata": {"name": "p"}, "spec": {"affinity": {}}}
+        for arrange, reasons in (
+            (tuple, "1 max node group size reached, 1 in backoff after failed scale-up"),
+            (reversed, "1 in backoff after failed scale-up, 1 max node group size reached"),
+        ):
+            _, refused = plan([pod], [], groups, ["eks-b"], arrange)
+            assert refused == [(pod, f"pod didn't trigger scale-up: {reasons}")]
 
 
 def yaml_size(api: Any) -> int:

@@ -12,6 +12,7 @@ import yaml
 from cali_infra.core import assets
 from cali_infra.sandbox.agents import daemon
 from cali_infra.sandbox.fluent_bit import ConfigurationError, Pipeline
+from cali_infra.sandbox.pod_environment import MissingError, NotModelledError, environment
 
 Obj = dict[str, Any]
 FOLDER = assets.folder("k8s") / "fluent-bit"
@@ -47,7 +48,7 @@ def parts() -> tuple[Obj, Obj, Obj]:
 
 def test_our_daemonset_has_a_configuration_that_is_modelled_and_all_variables_for_it() -> None:
     file, text = daemon.configuration(DAEMON, find)
-    environ = dict(daemon.environment(DAEMON, find))
+    environ = environment(parts()[2], find, lenient=True)
     assert (file, text) == ("fluent-bit.yaml", TEXT)
     assert environ == SETTINGS | VALUES
     assert Pipeline.read(file, text, environ).destination.host == "localhost"
@@ -64,12 +65,25 @@ def test_the_file_is_named_in_any_form_that_the_program_takes(arguments: list[st
 
 
 def test_a_variable_of_the_template_counts_more_and_a_prefix_stands_before_a_name() -> None:
-    made, _, container = parts()
+    _, _, container = parts()
     container["env"] = [{"name": "CLUSTER_NAME", "value": "other"}]
     container["envFrom"][1]["prefix"] = "THE_"
-    environ = dict(daemon.environment(made, find))
+    environ = environment(container, find, lenient=True)
     assert environ["CLUSTER_NAME"] == "other"
     assert environ["THE_OPENSEARCH_USER"] == "writer"
+
+
+def test_what_cannot_be_had_is_left_out_or_said() -> None:
+    field = {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+    gone = {"name": "GONE", "valueFrom": {"secretKeyRef": {"name": "nothing", "key": "a"}}}
+    last = {"name": "LAST", "value": "$(GONE)/$(NODE)/end"}
+    container = {"envFrom": [{"configMapRef": {"name": "nothing"}}], "env": [field, gone, last]}
+    assert environment(container, find, lenient=True) == {"LAST": "$(GONE)/$(NODE)/end"}
+    with pytest.raises(MissingError, match="configmaps nothing"):
+        environment(container, find)
+    with pytest.raises(NotModelledError, match=r"NODE: valueFrom spec\.nodeName"):
+        environment({"env": [field]}, find)
+    assert environment({"env": [field]}, find, {"spec": {"nodeName": "one"}}) == {"NODE": "one"}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,8 +23,9 @@ from cali_infra.verify.jobs import CONTAINER, Mount, job
 if TYPE_CHECKING:
     from conftest import Client, Cluster
 
-NAMESPACE = "/api/v1/namespaces/default"
-JOBS = "/apis/batch/v1/namespaces/default/jobs"
+SPACE = "cali-verify-abc123"
+NAMESPACE = f"/api/v1/namespaces/{SPACE}"
+JOBS = f"/apis/batch/v1/namespaces/{SPACE}/jobs"
 SHOW = ["python3", "-c", "import json, os; print(json.dumps(dict(os.environ)))"]
 # As the cluster reads it: two dollars are one.
 FOR_EVER = ["sh", "-c", "echo $$$$; sleep 600 & echo $!; wait"]
@@ -29,7 +33,7 @@ Eventually = Callable[..., Any]
 
 
 def made(command: list[str], *, seconds: int = 60, **more: Any) -> dict[str, Any]:
-    return job("check", "default", image="example.com/nothing:1", command=command, seconds=seconds, **more)
+    return job("check", SPACE, image="example.com/nothing:1", command=command, seconds=seconds, **more)
 
 
 @dataclass
@@ -65,7 +69,11 @@ class Machine:
     def lines(self) -> tuple[LogLine, ...]:
         (pod,) = self.pods()
         name = pod["metadata"]["name"]
-        return self.cluster.standin.log_lines(self.cluster.name, "default", name, CONTAINER)
+        return self.written(name)
+
+    def written(self, pod: str) -> tuple[LogLine, ...]:
+        lines = self.cluster.standin.all_log_lines(self.cluster.name)
+        return lines.get((SPACE, pod, CONTAINER), ())
 
     def run(self, manifest: dict[str, Any]) -> str:
         """Run to the end; what it wrote to stdout."""
@@ -90,10 +98,14 @@ class Machine:
 
 
 @pytest.fixture
-def machine(cluster: Cluster, api: Client, eventually: Eventually) -> Iterator[Machine]:
+def machine(cluster: Cluster, api: Client, eventually: Eventually, tmp_path: Path) -> Iterator[Machine]:
     cluster.nodes(1)
+    assert api("POST", "/api/v1/namespaces", {"metadata": {"name": SPACE}}).status == 201
     agent = Jobs(
-        cluster.standin, lambda: datetime.now(UTC), network=lambda name: {"http_proxy": f"http://{name}"}
+        cluster.standin,
+        tmp_path / "jobs",
+        lambda: datetime.now(UTC),
+        network=lambda name: {"http_proxy": f"http://{name}"},
     )
     yield Machine(cluster, api, agent, eventually)
     agent.close()
@@ -195,7 +207,7 @@ class TestTheEnvironment:
             "PASSWORD": "s3cret",
             "PORT_AGAIN": "443",
             "POD": pod["metadata"]["name"],
-            "SPACE": "default",
+            "SPACE": SPACE,
             "NODE": pod["spec"]["nodeName"],
         }
 
@@ -278,7 +290,7 @@ class TestTheEnd:
     ) -> None:
         machine.api("DELETE", f"{JOBS}/check", {"propagationPolicy": "Background"})
         machine.until(lambda: not any(alive(pid) for pid in pids))
-        assert machine.pods() == []
+        machine.until(lambda: machine.pods() == [])
 
     def test_a_cluster_that_is_gone(self, machine: Machine, pids: list[int]) -> None:
         machine.agent.forget(machine.cluster.name)
@@ -296,15 +308,15 @@ class TestTheEnd:
         assert machine.pods() == []
 
     def test_a_namespace_goes_with_all_that_is_in_it(self, machine: Machine) -> None:
-        machine.api("POST", "/api/v1/namespaces", {"metadata": {"name": "scratch"}})
-        here = "/apis/batch/v1/namespaces/scratch/jobs"
+        machine.api("POST", "/api/v1/namespaces", {"metadata": {"name": "cali-verify-def456"}})
+        here = "/apis/batch/v1/namespaces/cali-verify-def456/jobs"
         manifest = made(["sh", "-c", "sleep 600"])
-        manifest["metadata"]["namespace"] = "scratch"
+        manifest["metadata"]["namespace"] = "cali-verify-def456"
         machine.api("POST", here, manifest)
-        pods = "/api/v1/namespaces/scratch/pods"
+        pods = "/api/v1/namespaces/cali-verify-def456/pods"
         machine.until(lambda: machine.api("GET", pods).body["items"])
-        machine.api("DELETE", "/api/v1/namespaces/scratch")
-        machine.until(lambda: machine.api("GET", "/api/v1/namespaces/scratch").status == 404)
+        machine.api("DELETE", "/api/v1/namespaces/cali-verify-def456")
+        machine.until(lambda: machine.api("GET", "/api/v1/namespaces/cali-verify-def456").status == 404)
         assert machine.api("GET", pods).body["items"] == []
         assert machine.api("GET", here).body["items"] == []
 
@@ -325,7 +337,43 @@ class TestWhatIsNotRun:
         assert machine.api("POST", f"{NAMESPACE}/pods", pod).status == 201
         path = f"{NAMESPACE}/pods/alone"
         machine.until(lambda: machine.api("GET", path).body["status"]["phase"] == "Running")
-        assert machine.cluster.standin.log_lines(machine.cluster.name, "default", "alone", CONTAINER) == ()
+        assert machine.written("alone") == ()
+
+    def test_a_job_in_another_namespace(self, machine: Machine) -> None:
+        manifest = made(["sh", "-c", "echo ran"])
+        manifest["metadata"]["namespace"] = "default"
+        there = "/apis/batch/v1/namespaces/default/jobs"
+        assert machine.api("POST", there, manifest).status == 201
+        machine.until(lambda: machine.api("GET", f"{there}/check").body.get("status", {}).get("succeeded"))
+        assert machine.cluster.standin.all_log_lines(machine.cluster.name) == {}
+
+    def test_a_pod_that_names_a_job_which_is_not_the_one_that_is_there(self, machine: Machine) -> None:
+        manifest = made(["sh", "-c", "echo ran"])
+        manifest["spec"] |= {"suspend": True}
+        machine.start(manifest)
+        uid = machine.api("GET", f"{JOBS}/check").body["metadata"]["uid"]
+        self.forge(machine, "right", uid)
+        machine.until(lambda: machine.written("right"))
+        self.forge(machine, "wrong", "5d3c1a0e-0000-4000-8000-000000000000")
+        machine.until(lambda: machine.api("GET", f"{NAMESPACE}/pods/wrong").status == 404)
+        assert machine.written("wrong") == ()
+
+    @staticmethod
+    def forge(machine: Machine, name: str, uid: str) -> None:
+        template = made(["sh", "-c", "echo ran"])["spec"]["template"]
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "check", "uid": uid}
+        meta = {"name": name, **template["metadata"], "ownerReferences": [owner]}
+        assert (
+            machine.api("POST", f"{NAMESPACE}/pods", {"metadata": meta, "spec": template["spec"]}).status
+            == 201
+        )
+
+    def test_a_job_without_the_label_whose_pod_has_it(self, machine: Machine) -> None:
+        manifest = made(["sh", "-c", "echo ran"])
+        del manifest["metadata"]["labels"]["app.kubernetes.io/name"]
+        machine.start(manifest)
+        machine.until(machine.condition)
+        assert machine.lines() == ()
 
     @pytest.mark.parametrize(
         ("change", "what"),
@@ -384,3 +432,63 @@ def test_pods_that_shun_each_other_need_a_node_each(machine: Machine) -> None:
 
 def left_path(pod: dict[str, Any]) -> str:
     return f"{NAMESPACE}/pods/{pod['metadata']['name']}"
+
+
+class TestWhatStaysBehind:
+    def test_what_a_container_finds_is_for_nobody_else_and_goes_with_the_agent(
+        self, machine: Machine, tmp_path: Path
+    ) -> None:
+        machine.put("secrets", "credentials", password="s3cret")
+        mount = Mount("/secret", {"secret": {"secretName": "credentials"}})
+        machine.run(made(["sh", "-c", "cat /secret/password"], volumes=[mount]))
+        assert stat.S_IMODE((tmp_path / "jobs").stat().st_mode) == 0o700
+        (own,) = (tmp_path / "jobs").iterdir()
+        assert stat.S_IMODE(own.stat().st_mode) == 0o700
+        machine.agent.close()
+        assert list((tmp_path / "jobs").iterdir()) == []
+
+    def test_a_path_with_a_space_is_none_to_a_script(
+        self, cluster: Cluster, api: Client, eventually: Eventually, tmp_path: Path
+    ) -> None:
+        cluster.nodes(1)
+        api("POST", "/api/v1/namespaces", {"metadata": {"name": SPACE}})
+        agent = Jobs(cluster.standin, tmp_path / "my jobs", lambda: datetime.now(UTC))
+        machine = Machine(cluster, api, agent, eventually)
+        machine.put("configmaps", "settings", color="blue")
+        mount = Mount("/settings", {"configMap": {"name": "settings"}})
+        assert machine.run(made(["sh", "-c", "cat /settings/color; echo"], volumes=[mount])) == "blue\n"
+        agent.close()
+        assert list((tmp_path / "my jobs").iterdir()) == []
+
+    def test_whoever_is_killed_takes_its_processes_and_folders_along(
+        self, eventually: Eventually, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "jobs-1"
+        folder.mkdir()
+        (folder / "password").write_text("s3cret")
+        sandbox = subprocess.Popen(
+            [sys.executable, "-c", SANDBOX, str(folder)], stdout=subprocess.PIPE, text=True
+        )
+        assert sandbox.stdout
+        left = [int(sandbox.stdout.readline()) for _ in range(2)]
+        assert all(alive(pid) for pid in left)
+        sandbox.kill()
+        sandbox.wait()
+        sandbox.stdout.close()
+        eventually(lambda: not any(alive(pid) for pid in left), seconds=20)
+        eventually(lambda: not folder.exists(), seconds=20)
+
+
+# A process that has a container run, with a child of its own that does not end with it.
+SANDBOX = """
+import subprocess, sys, time
+from pathlib import Path
+from cali_infra.sandbox.agents.watcher import Watcher
+
+watcher = Watcher([Path(sys.argv[1])])
+script = "echo $$; sleep 600 & echo $!; wait"
+child = subprocess.Popen(["sh", "-c", script], start_new_session=True, stdout=subprocess.PIPE, text=True)
+watcher.add(child.pid)
+print(child.stdout.readline(), child.stdout.readline(), sep="", end="", flush=True)
+time.sleep(600)
+"""

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,6 +44,25 @@ def ask(url: str, method: str = "GET", body: Any = None, **headers: str) -> tupl
 
 def basic(user: str, password: str) -> str:
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+# -- what they are made of ------------------------------------------------------------------------------------
+
+
+def test_a_server_says_when_it_answers_and_keeps_its_paths_out_of_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails(request: Request) -> Answer:
+        raise ValueError("a bug")
+
+    server = LoopbackServer("pod programs", fails)
+    with urllib3.PoolManager(retries=False, timeout=5) as pool:
+        answer = pool.request("GET", f"{server.url}/s3cret-path")
+    server.close()
+    assert (answer.status, answer.json()) == (500, {"message": "ValueError: a bug"})
+    assert parsedate_to_datetime(answer.headers["Date"]).tzinfo is not None
+    assert "pod programs: GET" in caplog.text
+    assert "s3cret" not in caplog.text
 
 
 # -- Grafana --------------------------------------------------------------------------------------------------
@@ -222,14 +242,16 @@ def test_a_grafana_that_nobody_is_behind_cannot_be_reached(grafana: Served) -> N
 
 @dataclass
 class Parts:
-    ready: set[str] = field(default_factory=lambda: {"scheduler", "triggerer", "dag-processor"})
+    ready: dict[str, bool] = field(
+        default_factory=lambda: {"scheduler": True, "triggerer": True, "dag-processor": True}
+    )
     database: bool = True
     at: datetime = NOW
 
 
 def test_airflow_is_as_well_as_its_pods() -> None:
     parts = Parts()
-    app = Airflow(lambda one: one in parts.ready, lambda: parts.database, lambda: parts.at)
+    app = Airflow(parts.ready.get, lambda: parts.database, lambda: parts.at)
     server = LoopbackServer("airflow", app.answer)
     door = AirflowDoor(server.url)
 
@@ -237,12 +259,17 @@ def test_airflow_is_as_well_as_its_pods() -> None:
     assert health.metadatabase.healthy and health.scheduler.healthy and health.dag_processor.healthy
     assert health.scheduler.heartbeat == NOW
 
-    parts.at += timedelta(minutes=3)
-    parts.ready.remove("scheduler")
+    parts.ready["scheduler"] = False
+    parts.at += timedelta(seconds=29)
+    assert door.health().scheduler.healthy, "its last heartbeat is young enough"
+    parts.at += timedelta(seconds=1)
     health = door.health()
     assert health.scheduler.status == "unhealthy"
     assert health.scheduler.heartbeat == NOW
     assert health.triggerer.healthy and health.triggerer.heartbeat == parts.at
+
+    del parts.ready["triggerer"]
+    assert door.health().triggerer.status == "unhealthy", "it has ended in good order"
 
     parts.database = False
     health = door.health()
@@ -254,6 +281,28 @@ def test_airflow_is_as_well_as_its_pods() -> None:
     server.close()
     with pytest.raises(AirflowError, match="cannot be reached"):
         door.health()
+
+
+def test_a_scheduler_that_hangs_is_unhealthy_by_airflow_s_own_clock() -> None:
+    parts = Parts()
+    app = Airflow(parts.ready.get, lambda: parts.database, lambda: parts.at)
+    server = LoopbackServer("airflow", app.answer)
+    door = AirflowDoor(server.url)
+    app.hold_back("scheduler", ago=timedelta(seconds=20))
+    assert door.health().scheduler.healthy
+    parts.at += timedelta(seconds=10)
+    assert not door.health().scheduler.healthy
+    app.hold_back("scheduler", held=False)
+    assert door.health().scheduler.heartbeat == parts.at
+    server.close()
+
+
+def test_parts_that_never_ran() -> None:
+    app = Airflow(lambda one: None, lambda: True, lambda: NOW)
+    server = LoopbackServer("airflow", app.answer)
+    health = AirflowDoor(server.url).health()
+    assert (health.scheduler.status, health.triggerer.status) == ("unhealthy", None)
+    server.close()
 
 
 # -- Milvus ---------------------------------------------------------------------------------------------------

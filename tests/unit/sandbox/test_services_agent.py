@@ -334,6 +334,23 @@ def test_a_pod_that_is_not_ready_has_nobody_behind_its_service(
     eventually(gone)
 
 
+def test_a_scheduler_may_hang_in_a_pod_that_is_ready(ground: Ground) -> None:
+    ground.release("airflow", values()["airflow"])
+
+    def status(part: str) -> str:
+        found = ground.ask("http://airflow-api-server.airflow:8080/api/v2/monitor/health").json()
+        return str(found[part]["status"])
+
+    assert status("scheduler") == "healthy"
+    ground.agent.hold_scheduler_back(ground.cluster.name, ago=timedelta(seconds=20))
+    ground.tick()
+    assert status("scheduler") == "healthy"
+    ground.tick(10)
+    assert (status("scheduler"), status("triggerer")) == ("unhealthy", "healthy")
+    ground.agent.hold_scheduler_back(ground.cluster.name, False)
+    assert status("scheduler") == "healthy"
+
+
 class TestGitSync:
     @pytest.fixture
     def repository(self, tmp_path: Path) -> Path:

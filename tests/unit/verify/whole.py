@@ -241,7 +241,15 @@ class Whole:
         def network(cluster: str) -> Mapping[str, str]:
             return {**self.services.network(cluster), **environ}
 
-        return Crew(self.clusters, cloud, str(self.ca), lambda: datetime.now(UTC), self.services, network)
+        return Crew(
+            self.clusters,
+            cloud,
+            str(self.ca),
+            lambda: datetime.now(UTC),
+            self.services,
+            self.folder / "jobs",
+            network,
+        )
 
     def resize(self, nodes: int, most: int = 8) -> None:
         """Give the node group so many nodes."""
