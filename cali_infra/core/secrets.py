@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import (
@@ -339,6 +339,12 @@ class GitSyncSecrets(Section):
         description="Token that may read it, for a URL over HTTPS; empty: the repository is public",
         examples=["github_pat_..."],
     )
+
+    @field_validator("url", "ssh_key", "known_hosts", "token", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        # As whoever empties a line between two quotation marks means it.
+        return None if isinstance(value, str) and not value.strip() else value
 
     @field_validator("ssh_key", "known_hosts")
     @classmethod

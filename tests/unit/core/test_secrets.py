@@ -216,6 +216,12 @@ def test_urls_of_a_database_that_are_right(tmp_path: Path, rest: str) -> None:
     assert secrets.airflow.database_url.get_secret_value() == url
 
 
+def test_a_line_that_was_emptied_is_none(tmp_path: Path) -> None:
+    document = {**WHOLE, "gitsync": {"url": "", "ssh_key": " ", "known_hosts": "", "token": ""}}
+    gitsync = load(tmp_path, document).gitsync
+    assert (gitsync.url, gitsync.ssh_key, gitsync.known_hosts, gitsync.token) == (None,) * 4
+
+
 @pytest.mark.parametrize(
     "url",
     [
