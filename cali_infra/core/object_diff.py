@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from difflib import SequenceMatcher
 from typing import Any
 
 from cali_infra.core.managed_fields import owned
@@ -26,7 +27,7 @@ def differences(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[
     for path, old, new in walk(comparable(live), comparable(wanted)):
         found = True
         secret = wanted.get("kind") == "Secret" and path.startswith(("data", "stringData"))
-        yield f"{path}: changed" if secret else f"{path}: {brief(old)} -> {brief(new)}"
+        yield f"{path}: changed" if secret else f"{path}: {_changed(old, new)}"
     if not found and owned(live) != owned(wanted):
         yield "metadata.managedFields: the fields that cali manages"
 
@@ -48,6 +49,21 @@ def walk(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
             yield from walk(before, after, f"{path}[{index}]")
     elif old != new:
         yield path, old, new
+
+
+def _changed(old: Any, new: Any) -> str:
+    """The old and the new value; of texts of many lines the first line that differs, and how many more do."""
+    if not (isinstance(old, str) and isinstance(new, str) and "\n" in old and "\n" in new):
+        return f"{brief(old)} -> {brief(new)}"
+    before, after = old.splitlines(), new.splitlines()
+    blocks = [code for code in SequenceMatcher(None, before, after).get_opcodes() if code[0] != "equal"]
+    if not blocks:
+        return "the ends of its lines"
+    _, start, end, at, to = blocks[0]
+    first = f"{brief(before[start].strip() if start < end else None)} -> "
+    first += brief(after[at].strip() if at < to else None)
+    more = sum(max(end - start, to - at) for _, start, end, at, to in blocks) - 1
+    return f"line {at + 1}: {first}" + (f", and {more} more" if more else "")
 
 
 def brief(value: Any) -> str:

@@ -278,9 +278,11 @@ def _cause(context: Context) -> Result | None:
 def _explained(context: Context, wrong: Result) -> Result:
     """What is wrong with a record that came, with why, where a check knows that."""
     why = None if wrong.remedy else _cause(context)
-    if why is None:
-        return wrong
-    return failed(f"{wrong.detail}; {why.detail}", why.remedy)
+    if why is not None:
+        return failed(f"{wrong.detail}; {why.detail}", why.remedy)
+    # A ConfigMap that was put right in place does not roll the pods that were started with it as it was.
+    again = f"kubectl -n {fluent_bit.NAMESPACE} rollout restart daemonset/{fluent_bit.NAME}"
+    return failed(wrong.detail, wrong.remedy or f"# its pods may have been started with another one\n{again}")
 
 
 def _last_words(context: Context, node: str) -> str:
