@@ -11,8 +11,8 @@ MIRROR_CONFIG := $(CURDIR)/$(VENV)/terraformrc
 WITH_MIRROR    = if [ -n "$$($(PYTHON) scripts/terraform_mirror.py --config $(MIRROR_CONFIG))" ]; then \
                  export TF_CLI_CONFIG_FILE=$(MIRROR_CONFIG); fi;
 
-# Two at a time, a file after the other: the sandbox's tests wait for Terraform most of the time.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Three at a time, a file after the other: the sandbox's tests wait for Terraform most of the time.
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: sandbox test unit faults lint guide bench clean
 
