@@ -139,7 +139,7 @@ def job(
     image: str,
     command: Sequence[str],
     seconds: int,
-    env: Mapping[str, str | Mapping[str, Any]] | None = None,
+    env: Mapping[str, str] | None = None,
     env_from: Sequence[Mapping[str, Any]] = (),
     volumes: Sequence[Mount] = (),
     service_account: str | None = None,
@@ -148,33 +148,23 @@ def job(
 ) -> Object:
     """The manifest of a Job that runs one command once, for `seconds` at the most, with no rights at all.
 
-    A value of `env` is a text, or a mapping as in `valueFrom`; `env_from` is as in a container's `envFrom`. Without
-    a `command` it is the image's own; without a `service_account` it has no token of the cluster's. `labels` are
-    those of the Job and its pod, beside LABELS.
+    `env_from` is as in a container's `envFrom`. Without a `service_account` it has no token of the cluster's.
+    `labels` are those of the Job and its pod, beside LABELS.
     """
     both = {**LABELS, **(labels or {})}
-    mounts = [
-        {"name": f"volume-{number}", "mountPath": mount.path, **({"readOnly": True} if _fixed(mount) else {})}
-        for number, mount in enumerate(volumes)
-    ]
+    mounts = [{"name": f"volume-{number}", "mountPath": mount.path} for number, mount in enumerate(volumes)]
     container: Object = {
         "name": CONTAINER,
         "image": image,
+        "command": list(command),
         "resources": {
             "requests": {"cpu": "10m", "memory": "32Mi"},
             "limits": {"cpu": "500m", "memory": "512Mi"},
         },
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
-    if command:
-        container["command"] = list(command)
     if env:
-        container["env"] = [
-            {"name": key, "value": value}
-            if isinstance(value, str)
-            else {"name": key, "valueFrom": dict(value)}
-            for key, value in env.items()
-        ]
+        container["env"] = [{"name": key, "value": value} for key, value in env.items()]
     if env_from:
         container["envFrom"] = [dict(source) for source in env_from]
     if mounts:
@@ -210,10 +200,6 @@ def job(
             "template": {"metadata": {"labels": both}, "spec": pod},
         },
     }
-
-
-def _fixed(mount: Mount) -> bool:
-    return "configMap" in mount.source or "secret" in mount.source
 
 
 def start(context: Context, job: Object) -> ObjectRef:

@@ -7,8 +7,7 @@ as the user to whom the sandbox belongs.
 
 The image is not looked at: `command` and `args` run as processes of this machine, with the environment that the
 pod's spec gives and nothing of the sandbox's own. A volume is a folder, and where a mount's path stands in a
-command or an environment, the folder stands instead. What cannot be run so is refused in the pod's status. One
-image is known: `pause`, which has no command and waits.
+command or an environment, the folder stands instead. What cannot be run so is refused in the pod's status.
 """
 
 from __future__ import annotations
@@ -37,8 +36,6 @@ Obj = Mapping[str, Any]
 Network = Callable[[str], Mapping[str, str]]
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 _PYTHONS = ("python", "python3")
-_PAUSE = "/pause:"
-_FOR_EVER = ("sh", "-c", "while :; do sleep 3600; done")
 # A path that means the same in a shell's script, in a program's text and in PATH.
 _PLAIN = re.compile(r"[\w./+-]+")
 
@@ -169,9 +166,7 @@ class Jobs:
         places = pod_files.mounts(container, found)
         words = [*(container.get("command") or ()), *(container.get("args") or ())]
         if not container.get("command"):
-            if _PAUSE not in container["image"] or words:
-                raise NotModelledError(f"what the image {container['image']} runs by itself")
-            words = list(_FOR_EVER)
+            raise NotModelledError(f"what the image {container['image']} runs by itself")
         argv = [places(expanded(word, own)) for word in words]
         if argv[0] in _PYTHONS:
             argv[0] = sys.executable

@@ -176,7 +176,7 @@ class TestAJob:
         [
             ({"fail": "ImagePullBackOff"}, 'ImagePullBackOff Back-off pulling image "a:1"'),
             (
-                {"env": {"A": {"secretKeyRef": {"name": "gone", "key": "a"}}}},
+                {"env_from": [{"secretRef": {"name": "gone"}}]},
                 'CreateContainerConfigError secret "gone" not found',
             ),
         ],
