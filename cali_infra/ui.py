@@ -607,10 +607,15 @@ class LiveChecks:
             self._running.ended(check, result)
         self._ui.debug(f"{result.status.value} {check.id}: {result.detail}")
 
-    def again(self, left: int, pause: float) -> None:
+    def putting_down(self, checks: Sequence[Check]) -> None:
+        names = ", ".join(check.id for check in checks)
+        self._ui.info(f"putting down what was made by {names}")
+
+    def again(self, left: int, total: int, pause: float) -> None:
         with self._lock:
-            self._running.again(left)
-        self._ui.info(f"{left} checks have not passed yet; they are asked again in {pause:.0f} seconds")
+            self._running.again(total)
+        have = "1 check has" if left == 1 else f"{left} checks have"
+        self._ui.info(f"{have} not passed yet; asking again in {pause:.0f} seconds")
 
 
 def _cleaned(result: StageResult, clean: Callable[[str], str]) -> StageResult:

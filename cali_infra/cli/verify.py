@@ -128,7 +128,7 @@ def _approved(options: Options, checks: tuple[Check, ...], *, yes: bool) -> froz
     return frozenset(
         check.id
         for check in checks
-        if check.question and (yes or (ui.interactive and ui.confirm(check.question)))
+        if check.question and (yes or (ui.interactive and ui.confirm(f"{check.question} Run it?")))
     )
 
 

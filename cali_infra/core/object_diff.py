@@ -60,10 +60,24 @@ def _changed(old: Any, new: Any) -> str:
     if not blocks:
         return "the ends of its lines"
     _, start, end, at, to = blocks[0]
-    first = f"{brief(before[start].strip() if start < end else None)} -> "
-    first += brief(after[at].strip() if at < to else None)
+    first = " -> ".join(_apart(before[start] if start < end else None, after[at] if at < to else None))
     more = sum(max(end - start, to - at) for _, start, end, at, to in blocks) - 1
     return f"line {at + 1}: {first}" + (f", and {more} more" if more else "")
+
+
+def _apart(old: str | None, new: str | None) -> tuple[str, str]:
+    """Two lines in short: without their indentation where that is the same, from where long ones differ."""
+    if old is None or new is None:
+        return brief(old and old.strip()), brief(new and new.strip())
+    if old.strip() != new.strip():
+        old, new = old.strip(), new.strip()
+    same = next(
+        (i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new))
+    )
+    if max(len(old), len(new)) <= _LONGEST - 2 or same < _LONGEST // 2:
+        return brief(old), brief(new)
+    start = same - _LONGEST // 4
+    return brief(f"...{old[start:]}"), brief(f"...{new[start:]}")
 
 
 def brief(value: Any) -> str:

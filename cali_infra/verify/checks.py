@@ -58,7 +58,8 @@ class Result:
     """What came of a check: one sentence of `detail`, and the `remedy`, what to paste into a shell. What a command
     alone does not say stands above it behind a `#`.
 
-    `seconds` is set by the runner. `measurements` are seconds too, by what took them: a round trip, a leg of a
+    `seconds` is set by the runner, and `left` where something that the check made could not be put down.
+    `measurements` are seconds too, by what took them: a round trip, a leg of a
     journey. `cause` is the id of the check that a skipped one was skipped for.
     """
 
@@ -68,6 +69,7 @@ class Result:
     cause: str = ""
     seconds: float = 0.0
     measurements: Mapping[str, float] = field(default_factory=dict)
+    left: bool = False
 
 
 def passed(detail: str, measurements: Mapping[str, float] | None = None) -> Result:

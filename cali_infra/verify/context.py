@@ -18,7 +18,7 @@ from importlib import import_module
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from cali_infra.errors import OperationError
+from cali_infra.errors import OperationError, RunInterruptedError
 
 if TYPE_CHECKING:
     from cali_infra.adapters.kubernetes import Kubernetes
@@ -90,43 +90,56 @@ class Left:
     remedy: str = ""
 
 
+@dataclass(frozen=True)
+class _Step:
+    what: str
+    undo: Callable[[], None]
+    remedy: str
+
+
 class Undoing:
     """What a check has to put down, the last first: each is done once, by whoever comes to it."""
 
     def __init__(self) -> None:
-        self._steps: list[tuple[str, Callable[[], None]]] = []
-        self._doing: list[str] = []
+        self._steps: list[_Step] = []
+        self._doing: list[_Step] = []
+        self._failed: list[Left] = []
         self._lock = threading.Lock()
 
-    def add(self, what: str, undo: Callable[[], None]) -> None:
+    def add(self, what: str, undo: Callable[[], None], remedy: str = "") -> None:
         with self._lock:
-            self._steps.append((what, undo))
+            self._steps.append(_Step(what, undo, remedy))
 
     def __bool__(self) -> bool:
+        """Whether something is being put down, or waits for it."""
         with self._lock:
             return bool(self._steps or self._doing)
 
-    def open(self) -> list[str]:
-        """What is being put down or waits for it."""
+    def left(self) -> list[Left]:
+        """What could not be put down, and what has not been so far."""
         with self._lock:
-            return [*self._doing, *(what for what, _ in reversed(self._steps))]
+            late = [*self._doing, *reversed(self._steps)]
+            return [
+                *self._failed,
+                *(Left(f"{step.what} (not put down in time)", step.remedy) for step in late),
+            ]
 
-    def run(self) -> list[Left]:
-        """Do it all; returns what could not be undone."""
-        left: list[Left] = []
+    def run(self) -> None:
+        """Do it all; a step that fails leaves the others to be done."""
         while True:
             with self._lock:
                 if not self._steps:
-                    return left
-                what, undo = self._steps.pop()
-                self._doing.append(what)
+                    return
+                step = self._steps.pop()
+                self._doing.append(step)
+            left = None
             try:
-                undo()
+                step.undo()
             except Exception as error:
-                left.append(Left(f"{what} ({error})", str(getattr(error, "remedy", ""))))
-            finally:
-                with self._lock:
-                    self._doing.remove(what)
+                left = Left(f"{step.what} ({error})", str(getattr(error, "remedy", "")) or step.remedy)
+            with self._lock:
+                self._doing.remove(step)
+                self._failed += [left] if left else []
 
 
 @dataclass(frozen=True)
@@ -154,16 +167,19 @@ class Context:
         """Seconds until this check is given up."""
         return max(0.0, self.deadline - self.clock())
 
-    def defer(self, what: str, undo: Callable[[], None]) -> None:
+    def defer(self, what: str, undo: Callable[[], None], remedy: str = "") -> None:
         """Have something put down when the check ends, in whatever way: also after Ctrl-C, and when it hangs.
 
         Say it before it is made, so that nothing made is ever unknown: to undo what was never made must do no harm.
+        `remedy` is what to type where it stays. Raises RunInterruptedError when the check is to stop.
         """
-        self.undoing.add(what, undo)
+        if self.cancel.is_set():
+            raise RunInterruptedError("interrupted before it ended")
+        self.undoing.add(what, undo, remedy)
 
-    def put_down(self) -> list[Left]:
-        """Put down now what was deferred so far; returns what could not be."""
-        return self.undoing.run()
+    def put_down(self) -> None:
+        """Put down now what was deferred so far. What stays makes the check fail, whatever it says itself."""
+        self.undoing.run()
 
     # -- facts that every family asks for ---------------------------------------------------------------
 

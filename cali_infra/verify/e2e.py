@@ -8,11 +8,12 @@ those say here why not.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cali_infra.adapters.kubernetes import ObjectRef
 from cali_infra.core import fluent_bit
@@ -29,6 +30,8 @@ from cali_infra.verify.services import DATA_SOURCE
 if TYPE_CHECKING:
     from cali_infra.adapters.kubernetes import Object
 
+T = TypeVar("T")
+
 # The fields that hang on the template; a time that became text is found by no span of time.
 _TIMES = ("@timestamp", "source_timestamp")
 # What the line says of its time. It is older than every log that is kept.
@@ -39,8 +42,9 @@ TOKEN = "cali_verify"
 _ARRIVAL = 90.0
 # Seconds between two looks.
 _SHORTEST, _LONGEST = 0.2, 2.0
-# A chunk whose answer was lost is sent again after five seconds, and what is twice is seen by then, in seconds.
-_TWICE = 8.0
+# A chunk whose answer was lost is sent again 6 to 11 seconds later: what is twice is seen by then, in seconds.
+# Source: `scheduler.base` in k8s/fluent-bit, and Fluent Bit's `flb_scheduler.c`.
+_TWICE = 13.0
 # The node's times are whole seconds.
 _NEAR = timedelta(seconds=1.5)
 _JOB_SECONDS = 120
@@ -49,6 +53,11 @@ _ANALYSIS_SECONDS = 300
 _AIRFLOW_USER = 50000
 _AIRFLOW_ACCOUNT = "airflow-worker"
 _LAST_WORDS = 3
+# A ConfigMap that was put right in place does not roll the pods that were started with it as it was.
+_STARTED_OTHERWISE = (
+    "# the configuration is right; its pods may have been started with another one\n"
+    f"kubectl -n {fluent_bit.NAMESPACE} rollout restart daemonset/{fluent_bit.NAME}"
+)
 
 
 @dataclass(frozen=True)
@@ -109,11 +118,11 @@ def log_line(context: Context) -> Result:
     arrived = Arrived(written, hits[0]["_index"], hits[0]["_source"])
     wrong = _judged(arrived)
     if wrong is not None:
-        return _explained(context, wrong)
+        return _explained(context, wrong, _STARTED_OTHERWISE)
     context.fact("the line in OpenSearch", lambda: arrived)
     index = _index_made_otherwise(context, arrived.index)
     if index is not None:
-        return index
+        return replace(index, measurements=measured)
     legs = f"written after {measured['written']:.1f} s, stored {measured['stored']:.1f} s later"
     return passed(f"{legs}, at {arrived.source['@timestamp']} in {arrived.index}", measured)
 
@@ -133,7 +142,7 @@ def _write(context: Context) -> Written | Result:
             seconds=_JOB_SECONDS,
         ),
     )
-    if ended.exit_code or token not in ended.log:
+    if ended.exit_code or (ended.log is not None and token not in ended.log):
         said = ended.last_words or "it says nothing"
         return failed(
             f"the Job's pod wrote no line, and ended with {ended.exit_code}: {said}",
@@ -225,11 +234,22 @@ def _not_arrived(context: Context, written: Written) -> Result:
     head = (
         f"{written.pod} wrote the line on {written.node}, and it is not in OpenSearch after {_ARRIVAL:.0f} s"
     )
-    why = _shipper_of(context, written.node) or _cause(context)
+    why = _quietly(lambda: _shipper_of(context, written.node)) or _cause(context)
     if why is not None:
         return failed(f"{head}: {why.detail}", why.remedy)
     logs = f"kubectl -n {fluent_bit.NAMESPACE} logs daemonset/fluent-bit --tail=50"
-    return failed(f"{head}; Fluent Bit runs there as it should{_last_words(context, written.node)}", logs)
+    said = _quietly(lambda: _last_words(context, written.node)) or ""
+    return failed(f"{head}; Fluent Bit runs there as it should{said}", logs)
+
+
+def _quietly(ask: Callable[[], T]) -> T | None:
+    """What a look for a cause comes to; one that fails must not lose what is known."""
+    try:
+        return ask()
+    except RunInterruptedError:
+        raise
+    except CaliError:
+        return None
 
 
 def _shipper_of(context: Context, node: str) -> Result | None:
@@ -263,26 +283,18 @@ def _cause(context: Context) -> Result | None:
         opensearch.template,
     )
     for one in way:
-        try:
-            result = one.ask(context)
-        except RunInterruptedError:
-            raise
-        except CaliError:
-            # Who looks for a cause must not lose what is known.
-            continue
-        if result.status is Status.FAIL:
+        result = _quietly(partial(one.ask, context))
+        if result is not None and result.status is Status.FAIL:
             return failed(result.detail, result.remedy or one.remedy)
     return None
 
 
-def _explained(context: Context, wrong: Result) -> Result:
-    """What is wrong with a record that came, with why, where a check knows that."""
+def _explained(context: Context, wrong: Result, otherwise: str = "") -> Result:
+    """What is wrong with a record that came, and why, where a check knows that; else what to do `otherwise`."""
     why = None if wrong.remedy else _cause(context)
     if why is not None:
         return failed(f"{wrong.detail}; {why.detail}", why.remedy)
-    # A ConfigMap that was put right in place does not roll the pods that were started with it as it was.
-    again = f"kubectl -n {fluent_bit.NAMESPACE} rollout restart daemonset/{fluent_bit.NAME}"
-    return failed(wrong.detail, wrong.remedy or f"# its pods may have been started with another one\n{again}")
+    return failed(wrong.detail, wrong.remedy or otherwise)
 
 
 def _last_words(context: Context, node: str) -> str:
@@ -315,6 +327,8 @@ def once(context: Context) -> Result:
     while context.clock() < until:
         jobs.pause(context, min(_SHORTEST, until - context.clock()))
     found = _find(context, arrived.written)
+    if not found:
+        return failed(f"the line was in {arrived.index}, and is not there any more")
     if len(found) > 1:
         where = few(sorted({str(hit["_index"]) for hit in found}))
         return _explained(context, failed(f"the line is there {len(found)} times, in {where}"))
@@ -420,7 +434,7 @@ def _script() -> str:
 
 def _answer(ended: jobs.Ended) -> dict[str, Any]:
     """The last line that is a JSON object of the script's; empty where there is none."""
-    for line in reversed(ended.log.splitlines()):
+    for line in reversed((ended.log or "").splitlines()):
         try:
             found = json.loads(line)
         except ValueError:

@@ -46,4 +46,4 @@ def _check(check: Check) -> Iterator[str]:
     if check.question:
         facts.append(f"Asks first: {check.question}")
     facts.append(f"Given up after {check.timeout:g} seconds")
-    yield " ".join(fact if fact.endswith("?") else f"{fact}." for fact in facts) + "\n"
+    yield f"{'. '.join(facts)}.\n"

@@ -8,6 +8,7 @@ by the cluster, so that a killed run costs nothing for long.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -60,7 +61,8 @@ class Mount:
 
 @dataclass(frozen=True)
 class Ended:
-    """A Job's container that ran to its end, whatever its exit code; `log` is what it wrote, both streams.
+    """A Job's container that ran to its end, whatever its exit code; `log` is what it wrote, both streams, and None
+    where that cannot be read.
 
     `started` and `finished` are the node's times, to the second.
     """
@@ -69,11 +71,13 @@ class Ended:
     started: datetime
     finished: datetime
     exit_code: int
-    log: str
+    log: str | None
 
     @property
     def last_words(self) -> str:
         """The last lines that it wrote, on one line, for a sentence that says why."""
+        if self.log is None:
+            return "its log cannot be read"
         return " / ".join(line for line in self.log.splitlines()[-_LAST_LINES:] if line.strip())
 
 
@@ -86,7 +90,8 @@ def scratch(context: Context, purpose: str) -> str:
     kubernetes, name = context.kubernetes(), f"{PREFIX}{context.suffix()}"
     sweep(kubernetes, context.now())
     ref = ObjectRef("v1", "Namespace", None, name)
-    context.defer(f"namespace {name}", partial(_gone, kubernetes, ref))
+    look = f"kubectl get namespace {name} -o jsonpath='{{.status.conditions}}'"
+    context.defer(f"namespace {name}", partial(_gone, kubernetes, ref), look)
     kubernetes.create(
         {
             "apiVersion": "v1",
@@ -205,7 +210,8 @@ def job(
 def start(context: Context, job: Object) -> ObjectRef:
     """Make a Job, and have it deleted with its pods when the check ends. Raises KubernetesError."""
     kubernetes, ref = context.kubernetes(), ref_of(job)
-    context.defer(str(ref), partial(_deleted, kubernetes, ref))
+    look = f"kubectl -n {ref.namespace} delete job {ref.name}"
+    context.defer(str(ref), partial(_deleted, kubernetes, ref), look)
     kubernetes.create(job)
     return ref
 
@@ -282,12 +288,11 @@ def _ended(kubernetes: Kubernetes, pod: Object) -> Ended | None:
         terminated = (status.get("state") or {}).get("terminated")
         if terminated and terminated.get("reason") not in _NO_START:
             meta = pod["metadata"]
-            try:
+            log: str | None = None
+            with suppress(KubernetesError):
                 log = kubernetes.log(
                     meta["namespace"], meta["name"], container=status["name"], lines=_LOG_LINES
                 )
-            except KubernetesError as error:
-                log = f"its log cannot be read: {error.message}"
             return Ended(
                 pod,
                 _moment(terminated["startedAt"]),

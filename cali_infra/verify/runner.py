@@ -40,8 +40,12 @@ class Watch(Protocol):
     def ended(self, check: Check, result: Result) -> None:
         """A check is done, in whatever way."""
 
-    def again(self, left: int, pause: float) -> None:
-        """A round is over and `left` checks have not passed; the next one comes in `pause` seconds."""
+    def putting_down(self, checks: Sequence[Check]) -> None:
+        """All is known, and what these checks have made is still being put down."""
+
+    def again(self, left: int, total: int, pause: float) -> None:
+        """A round is over and `left` checks have not passed; the next one, over `total` checks with what those
+        need, comes in `pause` seconds."""
 
 
 class Silent:
@@ -51,7 +55,9 @@ class Silent:
 
     def ended(self, check: Check, result: Result) -> None: ...
 
-    def again(self, left: int, pause: float) -> None: ...
+    def putting_down(self, checks: Sequence[Check]) -> None: ...
+
+    def again(self, left: int, total: int, pause: float) -> None: ...
 
 
 def _now() -> datetime:
@@ -73,7 +79,6 @@ class _Turn:
     thread: Thread | None = None
     result: Result | None = None
     put_down: Event = field(default_factory=Event)
-    left: list[Left] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -122,12 +127,13 @@ class Runner:
             waiting = _not_passed(report, strict)
             if not waiting:
                 break
-            self.watch.again(len(waiting), min(length, left))
+            again = _with_needs(checks, waiting)
+            self.watch.again(len(waiting), len(again), min(length, left))
             rest(min(length, left))
             length = min(2 * length, PAUSE)
             if self.cancel.is_set():
                 return replace(report, interrupted=True, seconds=self.clock() - began)
-            report = report.updated(self._round(_with_needs(checks, waiting), refused))
+            report = report.updated(self._round(again, refused))
             report = replace(report, seconds=self.clock() - began)
         return report
 
@@ -164,7 +170,7 @@ class _Round:
     def go(self) -> dict[str, Result]:
         for check in [check for check in self.checks if check.id in self.refused]:
             del self._waiting[check.id]
-            self._settle(check, skipped(f"not approved, as --yes does: {check.question}"))
+            self._settle(check, skipped(f"not approved (--yes approves it): {check.question}"))
         interrupted = False
         while self._waiting or self._running:
             if self.runner.cancel.is_set() and not interrupted:
@@ -173,16 +179,20 @@ class _Round:
             self._begin_what_can()
             self._wait()
             self._give_up_what_is_late()
-        # All that was made is put down before anybody is told that it is over.
+        self._put_all_down()
+        return self.results
+
+    def _put_all_down(self) -> None:
+        """All that was made is put down before anybody is told that it is over."""
+        late = [turn for turn in self._over if not turn.put_down.is_set()]
+        if late:
+            self.runner.watch.putting_down([turn.check for turn in late])
+        for turn in late:
+            turn.put_down.wait(2 * turn.check.grace + self.runner.farewell)
         for turn in self._over:
-            left = (
-                turn.left
-                if turn.put_down.wait(2 * turn.check.grace + self.runner.farewell)
-                else _not_in_time(turn)
-            )
+            left = turn.context.undoing.left()
             if left:
                 self.results[turn.check.id] = _left_behind(turn.check, self.results[turn.check.id], left)
-        return self.results
 
     def _begin_what_can(self) -> None:
         moved = True
@@ -221,7 +231,7 @@ class _Round:
         turn.result = _ask(turn.check, turn.context)
         # What was found is known, and others may go on with it while what was made is put down.
         self._done.put(turn)
-        turn.left += turn.context.undoing.run()
+        turn.context.undoing.run()
         turn.put_down.set()
 
     def _wait(self) -> None:
@@ -301,22 +311,22 @@ def _put_down(turn: _Turn) -> None:
     """Wait for a check that was given up, then do in its place what it has not done."""
     assert turn.thread is not None
     turn.thread.join(turn.check.grace)
-    turn.left += turn.context.undoing.run()
-    turn.put_down.set()
-
-
-def _not_in_time(turn: _Turn) -> list[Left]:
-    return [*turn.left, *(Left(f"{what} (not put down in time)") for what in turn.context.undoing.open())]
+    turn.context.undoing.run()
+    # What the check's own thread is still at is waited for as well.
+    if not turn.context.undoing:
+        turn.put_down.set()
 
 
 def _left_behind(check: Check, result: Result, left: Sequence[Left]) -> Result:
     words = "; ".join(each.what for each in left)
-    remedy = next((each.remedy for each in left if each.remedy), "") or result.remedy or check.remedy
+    own = [result.remedy] if result.status in (Status.FAIL, Status.WARN) else []
+    remedies = dict.fromkeys(filter(None, [*own, *(each.remedy for each in left)]))
     return replace(
         result,
         status=Status.FAIL,
         detail=f"{result.detail}; left behind: {words}".lstrip("; "),
-        remedy=remedy,
+        remedy="\n".join(remedies) or check.remedy,
+        left=True,
     )
 
 
@@ -340,8 +350,14 @@ def _not_passed(report: Report, strict: bool) -> list[str]:
     def hopeful(result: Result) -> bool:
         return result.status in bad or (result.cause != "" and results[result.cause].status in bad)
 
-    asked = {line.check.id for line in report.lines if line.check.question}
-    return [name for name, result in results.items() if hopeful(result) and name not in asked]
+    # Who said yes said it to one time; and what leaves something behind would leave more.
+    once = {line.check.id for line in report.lines if line.check.question and _ran(line.result)}
+    once |= {name for name, result in results.items() if result.left}
+    return [name for name, result in results.items() if hopeful(result) and name not in once]
+
+
+def _ran(result: Result) -> bool:
+    return result.status is not Status.SKIP
 
 
 def _with_needs(checks: Sequence[Check], names: Sequence[str]) -> tuple[Check, ...]:

@@ -767,15 +767,15 @@ def test_without_a_terminal_nothing_is_applied_unasked(project: Project) -> None
 
 def test_a_plan_says_what_would_stop_up(project: Project) -> None:
     settings = yaml.safe_load((project.folder / "cali.yaml").read_text())
-    sizes = settings.get("milvus", {}).get("sizes", {})
-    project.settings(milvus={"sizes": {**sizes, "standalone": {"cpu": 2, "memory": "900Gi"}}})
+    sizes = settings.get("grafana", {}).get("sizes", {})
+    project.settings(grafana={"sizes": {**sizes, "grafana": {"cpu": 2, "memory": "900Gi"}}})
 
     ran = project.cali("plan", "services")
 
-    project.settings(milvus={"sizes": sizes})
+    project.settings(grafana={"sizes": sizes})
     assert ran.code == 0, ran.err
     assert "`cali up` would stop here:" in ran.err
-    assert "milvus/standalone" in ran.err
+    assert "grafana/grafana asks for" in ran.err
 
 
 def test_one_stage_alone(project: Project) -> None:

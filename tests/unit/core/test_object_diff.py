@@ -25,6 +25,12 @@ def shown(old: Any, new: Any, kind: str = "ConfigMap") -> list[str]:
         ("a\nc\n", "a\n  b\nc\n", 'line 2: (none) -> "b"'),
         ("a\nb\nc\n", "a\nc\n", 'line 2: "b" -> (none)'),
         ("a\nb\nc\nd\n", "x\nb\ny\nz\n", 'line 1: "a" -> "x", and 2 more'),
+        ("a\n  b\n", "a\n    b\n", 'line 2: "  b" -> "    b"'),
+        (
+            "a\n" + "x" * 80 + "1\n",
+            "a\n" + "x" * 80 + "2\n",
+            f'line 2: "...{"x" * 15}1" -> "...{"x" * 15}2"',
+        ),
         ("a\nb", "a\nb\n", "the ends of its lines"),
         ("one", "a\nb\n", '"one" -> "a\\nb\\n"'),
     ],

@@ -32,8 +32,17 @@ FOR_EVER = ["sh", "-c", "echo $$$$; sleep 600 & echo $!; wait"]
 Eventually = Callable[..., Any]
 
 
-def made(command: list[str], *, seconds: int = 60, **more: Any) -> dict[str, Any]:
-    return job("check", SPACE, image="example.com/nothing:1", command=command, seconds=seconds, **more)
+def made(
+    command: list[str], *, seconds: int = 60, env: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    """A Job of a check; a value of `env` is a text, or what a `valueFrom` says."""
+    found = job("check", SPACE, image="example.com/nothing:1", command=command, seconds=seconds, **more)
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+    container["env"] = [
+        {"name": name, **({"value": value} if isinstance(value, str) else {"valueFrom": value})}
+        for name, value in (env or {}).items()
+    ]
+    return found
 
 
 @dataclass

@@ -172,7 +172,7 @@ class TestARun:
         assert (ran.statuses["deep.volume"], ran.statuses["deep.scale-up"]) == ("pass", "skip")
         (skipped,) = [one for one in ran.document["checks"] if one["id"] == "deep.scale-up"]
         assert skipped["detail"].startswith(
-            "not approved, as --yes does: deep.scale-up has the autoscaler add a node"
+            "not approved (--yes approves it): deep.scale-up has the autoscaler add a node"
         )
 
         with whole.working():

@@ -22,6 +22,9 @@ from cali_infra.verify.families import CHECKS
 from cali_infra.verify.report import Report
 
 FAIL = "sandbox.cali.dev/fail"
+AUTOSCALER = "cluster-autoscaler-aws-cluster-autoscaler"
+# Without the ground that they need.
+ALONE = tuple(replace(check, needs=()) for check in CHECKS if check.id == "deep.scale-up")
 
 pytestmark = pytest.mark.processes
 
@@ -111,6 +114,21 @@ class TestNothingIsLeft:
 
         assert reports[0].interrupted
         assert result(reports[0], "deep.volume").detail == "interrupted before it ended"
+        assert whole.left() == []
+
+    def test_after_ctrl_c_while_a_node_is_waited_for(self, whole: Whole) -> None:
+        cancel, reports = threading.Event(), list[Report]()
+        # Nobody answers the pod that finds no place.
+        with whole.without(ObjectRef("apps/v1", "Deployment", "kube-system", AUTOSCALER)):
+            run = threading.Thread(
+                target=lambda: reports.append(whole.report("deep.scale-up", cancel=cancel, checks=ALONE))
+            )
+            run.start()
+            whole.until(lambda: len(whole.kubernetes.list("v1", "Pod", labels=jobs.LABELS)) == 4)
+            cancel.set()
+            run.join()
+
+        assert reports[0].interrupted
         assert whole.left() == []
 
     def test_when_its_time_is_over(self, whole: Whole) -> None:

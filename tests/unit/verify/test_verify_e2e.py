@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from typing import Any
@@ -73,6 +74,39 @@ def test_nothing_is_left_after_ctrl_c(whole: Whole) -> None:
 
     assert reports[0].interrupted
     assert whole.left() == []
+
+
+def test_nothing_is_left_after_ctrl_c_in_the_analysis(whole: Whole) -> None:
+    """Not in Airflow's namespace either, which stays: its pod hangs at a Milvus that does not answer."""
+    cancel, reports = threading.Event(), list[Report]()
+
+    def running() -> bool:
+        pods = whole.kubernetes.list("v1", "Pod", "airflow", labels=jobs.LABELS)
+        return any(pod["status"].get("phase") == "Running" for pod in pods)
+
+    deaf = socket.create_server(("127.0.0.1", 0))
+    with deaf, whole.another_crew(http_proxy=f"http://127.0.0.1:{deaf.getsockname()[1]}"):
+        run = threading.Thread(target=lambda: reports.append(whole.report("e2e.analysis", cancel=cancel)))
+        run.start()
+        whole.until(running)
+        cancel.set()
+        run.join()
+
+    assert reports[0].interrupted
+    assert whole.left() == []
+
+
+def test_a_pod_that_writes_nothing_is_told_at_once(whole: Whole) -> None:
+    programs = whole.folder / "shells"
+    programs.mkdir(exist_ok=True)
+    (programs / "sh").write_text("#!/bin/sh\necho 'sh: no echo here' >&2\nexit 127\n")
+    (programs / "sh").chmod(0o755)
+    with whole.another_crew(PATH=f"{programs}:/usr/bin:/bin"):
+        found = whole.results("e2e.log-line")["e2e.log-line"]
+
+    assert found.status is Status.FAIL
+    assert found.detail == "the Job's pod wrote no line, and ended with 127: sh: no echo here"
+    assert "verify.image" in found.remedy
 
 
 def test_what_a_pod_that_was_killed_left_in_milvus_is_dropped_and_what_others_use_is_not(

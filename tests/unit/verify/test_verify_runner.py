@@ -35,8 +35,11 @@ class Watch(Silent):
     def ended(self, check: Check, result: Result) -> None:
         self.lines.append(f"{result.status.value} {check.id}")
 
-    def again(self, left: int, pause: float) -> None:
-        self.lines.append(f"again {left}")
+    def again(self, left: int, total: int, pause: float) -> None:
+        self.lines.append(f"again {left} of {total}")
+
+    def putting_down(self, checks: Sequence[Check]) -> None:
+        self.lines.append(f"putting down {', '.join(check.id for check in checks)}")
 
 
 @pytest.fixture
@@ -257,7 +260,10 @@ def test_what_asks_a_person_runs_only_after_a_yes() -> None:
     behind = make("deep.more", lambda context: passed("fine"), "deep.autoscaler")
 
     assert said(run(costly, behind)) == {"deep.autoscaler": "skip", "deep.more": "skip"}
-    assert run(costly, behind)["deep.autoscaler"].detail == "not approved, as --yes does: a node costs money"
+    assert (
+        run(costly, behind)["deep.autoscaler"].detail
+        == "not approved (--yes approves it): a node costs money"
+    )
     asked: list[str] = []
 
     def yes(check: Check) -> bool:
@@ -296,18 +302,92 @@ def test_what_hangs_on_a_check_does_not_wait_until_what_that_made_is_put_down() 
     assert said(found) == {"a": "pass", "b": "pass"}
 
 
-def test_what_is_not_put_down_in_time_is_named(hanging: Callable[[Context], Result]) -> None:
+def test_what_was_approved_and_only_skipped_runs_once_what_it_needs_passes() -> None:
+    rounds, runs = list[str](), list[str]()
+
+    def ground(context: Context) -> Result:
+        rounds.append("round")
+        return passed("fine") if len(rounds) > 1 else failed("not yet")
+
+    def costly(context: Context) -> Result:
+        runs.append("run")
+        return passed("a node came")
+
+    report = Runner(SUBJECT, threading.Event(), approve=lambda check: True).until_passed(
+        [make("ground", ground), make("deep.autoscaler", costly, "ground", question="a node costs money")],
+        900,
+        pause=lambda seconds: None,
+    )
+
+    assert report.ok()
+    assert runs == ["run"]
+
+
+def test_what_left_something_behind_is_not_run_again_to_leave_more() -> None:
+    made: list[str] = []
+
+    def makes(context: Context) -> Result:
+        def undo() -> None:
+            raise AwsError("it hangs")
+
+        context.defer("a namespace", undo, "kubectl get namespaces")
+        made.append("a namespace")
+        return passed("made")
+
+    report = Runner(SUBJECT, threading.Event()).until_passed(
+        [make("a", makes)], 900, pause=lambda seconds: None
+    )
+
+    assert not report.ok()
+    assert made == ["a namespace"]
+    assert report.lines[0].result.remedy == "kubectl get namespaces"
+
+
+def test_what_is_not_put_down_in_time_is_named_with_what_to_type() -> None:
+    slow, watch = threading.Event(), Watch()
+
+    def makes(context: Context) -> Result:
+        context.defer("the volume", lambda: None)
+        context.defer("the namespace", lambda: slow.wait(60) and None, "kubectl get namespaces")
+        return passed("made")
+
+    found = run(make("a", makes), farewell=0.05, watch=watch)
+    slow.set()
+
+    assert found["a"].status is Status.FAIL
+    assert found["a"].detail == (
+        "made; left behind: the namespace (not put down in time); the volume (not put down in time)"
+    )
+    assert found["a"].remedy == "kubectl get namespaces"
+    assert watch.lines == ["started a", "pass a", "putting down a"]
+
+
+def test_what_a_check_that_was_given_up_is_still_putting_down_is_named() -> None:
+    """By its own thread, which nobody may overtake."""
     slow = threading.Event()
 
     def makes(context: Context) -> Result:
         context.defer("the namespace", lambda: slow.wait(60) and None)
+        context.put_down()
         return passed("made")
 
-    found = run(make("a", makes), farewell=0.05)
+    found = run(make("a", makes, timeout=0.1, grace=0.05), farewell=0.1)
     slow.set()
 
-    assert found["a"].status is Status.FAIL
-    assert found["a"].detail == "made; left behind: the namespace (not put down in time)"
+    assert found["a"].detail == (
+        "no answer within 0.1 seconds; left behind: the namespace (not put down in time)"
+    )
+
+
+def test_nothing_is_made_any_more_once_a_check_is_to_stop() -> None:
+    def makes(context: Context) -> Result:
+        context.cancel.set()
+        context.defer("the namespace", lambda: None)
+        return passed("made")
+
+    found = run(make("a", makes))
+
+    assert (found["a"].status, found["a"].detail) == (Status.SKIP, "interrupted before it ended")
 
 
 def test_waiting_asks_again_for_what_has_not_passed_and_what_it_needs() -> None:
@@ -334,7 +414,7 @@ def test_waiting_asks_again_for_what_has_not_passed_and_what_it_needs() -> None:
 
     assert report.ok()
     assert sorted(asked) == sorted(["a", "b", "d", "a", "b", "a", "b", "c"])
-    assert [line for line in watch.lines if line.startswith("again")] == ["again 2", "again 2"]
+    assert [line for line in watch.lines if line.startswith("again")] == ["again 2 of 3", "again 2 of 3"]
     assert slept == [2.0, 4.0]
 
 

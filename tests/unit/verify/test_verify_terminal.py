@@ -111,9 +111,11 @@ def test_a_live_line_leaves_nothing_behind_and_rounds_are_told() -> None:
             for line in sample().lines:
                 watch.started(line.check)
                 watch.ended(line.check, line.result)
-            watch.again(1, 2.0)
+            watch.putting_down([line.check for line in sample().lines[:2]])
+            watch.again(1, 3, 2.0)
         assert out.getvalue() == ""
-        assert "1 checks have not passed yet" in err.getvalue()
+        assert "putting down what was made by" in err.getvalue()
+        assert "1 check has not passed yet" in err.getvalue()
 
 
 def test_the_counts_of_an_interrupted_run() -> None:
