@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 import secrets
 import ssl
 import time
@@ -152,20 +153,38 @@ class Somebody:
         self, method: str, path: str, body: Object | None = None, content_type: str = "application/json"
     ) -> Object:
         """One request. Raises RefusedError."""
+        query = {} if method in ("GET", "DELETE") else {"fieldManager": self._manager}
+        found: Object = json.loads(self._send(method, path, query, body, content_type).data)
+        return found
+
+    def warnings(self, obj: Object) -> list[str]:
+        """What the server warns of when it is shown a new object; nothing is made. Raises RefusedError."""
+        query = {"fieldManager": self._manager, "dryRun": "All"}
+        answer = self._send("POST", _collection_of(obj), query, obj)
+        # One header each, or all in one: the code 299, an agent, and the text as a quoted string (RFC 7234, 5.5).
+        said = ", ".join(answer.headers.getlist("Warning"))
+        return [json.loads(f'"{text}"') for text in re.findall(r'299 \S+ "((?:[^"\\]|\\.)*)"', said)]
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Object | None,
+        content_type: str = "application/json",
+    ) -> urllib3.BaseHTTPResponse:
         headers = {"Content-Type": content_type}
         if self._access.token:
             headers["Authorization"] = f"Bearer {self._access.token().value}"
-        query = "" if method in ("GET", "DELETE") else "?" + urlencode({"fieldManager": self._manager})
         answer = self._http.request(
             method,
-            self._access.host.rstrip("/") + path + query,
+            self._access.host.rstrip("/") + path + (f"?{urlencode(query)}" if query else ""),
             body=None if body is None else json.dumps(body),
             headers=headers,
         )
         if answer.status >= 400:
             raise RefusedError(answer.status, answer.data.decode(errors="replace")[:500])
-        found: Object = json.loads(answer.data)
-        return found
+        return answer
 
     def close(self) -> None:
         self._http.clear()

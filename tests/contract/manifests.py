@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import base64
+import os
 import threading
+from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from cali_infra.adapters.kubernetes import Kubernetes
+from cali_infra.adapters.kustomize import Kustomize
+from cali_infra.core import assets, fluent_bit
 from cali_infra.core.manifests import ManifestPlan, ManifestWork
 from cali_infra.core.progress import Progress
 from cali_infra.plans import StagePlan
@@ -54,6 +60,42 @@ def deployment(place: Corner, image: str = "example.com/agent:1", app: str = "ag
     template = {"metadata": {"labels": {"app": app}}, "spec": pod(image)}
     spec = {"replicas": 0, "selector": {"matchLabels": {"app": app}}, "template": template}
     return named("apps/v1", "Deployment", "agent", place.name, spec=spec)
+
+
+def fluent_bit_objects(place: Corner, folder: Path) -> list[Object]:
+    """Fluent Bit as it is shipped, rendered in `folder` and moved to the corner. It takes kubectl."""
+    objects = fluent_bit.build(
+        fluent_bit.FluentBit(
+            cluster_name="contract",
+            endpoint="search.example.com",
+            index_prefix="logs",
+            user="writer",
+            password=SecretStr("Sentinel-1"),
+            revision_key=SecretStr("key"),
+        ),
+        source=assets.folder("k8s") / "fluent-bit",
+        folder=folder,
+        render=Kustomize(environ=os.environ).render,
+    )
+    return [moved(obj, place.name) for obj in objects]
+
+
+def moved(obj: Object, name: str) -> Object:
+    """The object in another namespace, and under another name where it belongs to the whole cluster."""
+    metadata = dict(obj["metadata"])
+    if "namespace" in metadata:
+        metadata["namespace"] = name
+    else:
+        metadata["name"] = name
+    there = {**obj, "metadata": metadata}
+    if obj["kind"] == "ClusterRoleBinding":
+        there["roleRef"] = {**obj["roleRef"], "name": name}
+        there["subjects"] = [{**subject, "namespace": name} for subject in obj["subjects"]]
+    if obj["kind"] == "DaemonSet":
+        template = obj["spec"]["template"]
+        spec = {**template["spec"], "priorityClassName": name}
+        there["spec"] = {**obj["spec"], "template": {**template, "spec": spec}}
+    return there
 
 
 def work(

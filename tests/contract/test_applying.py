@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
-from cali_infra.adapters.kustomize import Kustomize
-from cali_infra.core import assets, fluent_bit
 from cali_infra.core.manifests import MANAGED_BY
 from cali_infra.errors import ConflictError
 from contract.conftest import Watch
@@ -23,6 +19,7 @@ from contract.manifests import (
     deployment,
     encoded,
     fields,
+    fluent_bit_objects,
     named,
     pod,
     said,
@@ -131,48 +128,17 @@ def test_what_is_applied_stands_there_as_calis_own_and_is_unchanged_the_next_tim
 def test_fluent_bit_as_it_is_shipped_is_taken_and_unchanged_the_next_time(
     place: Corner, watch: Watch, tmp_path: Path
 ) -> None:
-    objects = fluent_bit.build(
-        fluent_bit.FluentBit(
-            cluster_name="contract",
-            endpoint="search.example.com",
-            index_prefix="logs",
-            user="writer",
-            password=SecretStr("Sentinel-1"),
-            revision_key=SecretStr("key"),
-        ),
-        source=assets.folder("k8s") / "fluent-bit",
-        folder=tmp_path / "rendered",
-        render=Kustomize(environ=os.environ).render,
-    )
-    moved = [_moved(obj, place.name) for obj in objects]
-    stage = work(place, *moved)
+    shipped = fluent_bit_objects(place, tmp_path / "rendered")
+    stage = work(place, *shipped)
     plan = stage.plan(watch)
     assert {change.action.value for change in plan.changes} == {"create"}
     # Without its DaemonSet: a rollout on whatever nodes there are is no business of this case.
-    quiet = work(place, *[obj for obj in moved if obj["kind"] != "DaemonSet"])
+    quiet = work(place, *[obj for obj in shipped if obj["kind"] != "DaemonSet"])
     apply(quiet, watch)
     assert quiet.plan(watch).empty
     # Now that its namespace is there, the server looks at the DaemonSet too.
     assert f"create DaemonSet {place.name}/fluent-bit" in said(stage.plan(watch))
     assert "Sentinel-1" not in "\n".join(watch.lines)
-
-
-def _moved(obj: Object, name: str) -> Object:
-    """The object in another namespace, and under another name where it belongs to the whole cluster."""
-    metadata = dict(obj["metadata"])
-    if "namespace" in metadata:
-        metadata["namespace"] = name
-    else:
-        metadata["name"] = name
-    moved = {**obj, "metadata": metadata}
-    if obj["kind"] == "ClusterRoleBinding":
-        moved["roleRef"] = {**obj["roleRef"], "name": name}
-        moved["subjects"] = [{**subject, "namespace": name} for subject in obj["subjects"]]
-    if obj["kind"] == "DaemonSet":
-        template = obj["spec"]["template"]
-        spec = {**template["spec"], "priorityClassName": name}
-        moved["spec"] = {**obj["spec"], "template": {**template, "spec": spec}}
-    return moved
 
 
 # -- change -------------------------------------------------------------------------------------------------

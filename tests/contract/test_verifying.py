@@ -1,25 +1,39 @@
-"""The checks of `cali verify` that look at a cluster: what they say of a whole one, and of one that is broken."""
+"""The checks of `cali verify` that look at a cluster: what they say of a whole one, and of one that is broken.
+
+That of the default StorageClass is in `test_storage_classes.py`, which alone touches those.
+"""
 
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import SystemRandom
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
+from cali_infra.adapters.aws_eks import NodeGroup
+from cali_infra.core import service_secrets
+from cali_infra.core.init import Answers, secrets_text
+from cali_infra.core.secrets import Secrets
+from cali_infra.core.service_secrets import SERVICES
+from cali_infra.core.settings import Settings
 from cali_infra.errors import UnauthorizedError
 from cali_infra.sandbox.helm import releases as helm_releases
 from cali_infra.sandbox.helm.charts import ChartVersion
 from cali_infra.verify import kubernetes, releases
 from cali_infra.verify.checks import Check, Result, Status
 from contract.checking import ask
+from contract.conftest import Watch
 from contract.grounds import Corner
-from contract.manifests import named, pod, space
+from contract.manifests import apply, deployment, fluent_bit_objects, moved, named, pod, space, work
 
 Object = dict[str, Any]
 FAIL = "sandbox.cali.dev/fail"
@@ -27,10 +41,10 @@ ZONE = "topology.kubernetes.io/zone"
 STATUS = "cluster-autoscaler-status"
 
 
-def eventually(check: Check, place: Corner, holds: Callable[[Result], bool]) -> Result:
+def eventually(check: Check, place: Corner, holds: Callable[[Result], bool], **rest: Any) -> Result:
     """The first result that fits: what controllers do by themselves takes its time on a real cluster."""
     door, until = place.connect(), time.monotonic() + 30
-    while not holds(result := ask(check, door)):
+    while not holds(result := ask(check, door, **rest)):
         assert time.monotonic() < until, result
         time.sleep(0.05)
     return result
@@ -175,10 +189,18 @@ def in_kube_system(place: Corner, *objects: Object) -> Iterator[None]:
             place.somebody.delete(f"{base}/namespaces/kube-system/{plural}/{obj['metadata']['name']}")
 
 
-def release(place: Corner, status: str) -> Object:
-    chart, now = ChartVersion("cluster-autoscaler", "9.59.0", "1.35.0"), datetime.now(UTC)
+def release(
+    place: Corner,
+    status: str,
+    name: str = "cluster-autoscaler",
+    namespace: str = "kube-system",
+    *objects: Object,
+) -> Object:
+    """Helm's record of a release's third revision, with these objects in its manifest."""
+    chart, now = ChartVersion(name, "9.59.0", "1.35.0"), datetime.now(UTC)
+    manifest = yaml.safe_dump_all(objects)
     record = helm_releases.Release(
-        "cluster-autoscaler", "kube-system", 3, status, chart, {}, now, now, "it timed out"
+        name, namespace, 3, status, chart, {}, now, now, "it timed out", manifest=manifest
     )
     made = helm_releases.encode(record, "createdAt")
     # Helm finds its records by their labels.
@@ -223,16 +245,6 @@ def test_the_autoscaler_s_status_is_read_as_it_writes_it(place: Corner) -> None:
     if place.somebody.get("ConfigMap", STATUS, "kube-system") is not None:
         pytest.skip("the cluster has an autoscaler of its own")
 
-    def written(age: timedelta, health: str) -> Object:
-        at = datetime.now(UTC) - age
-        status = {
-            "time": f"{at:%Y-%m-%d %H:%M:%S.%f}000 +0000 UTC",
-            "autoscalerStatus": "Running",
-            "clusterWide": {"health": {"status": health}},
-            "nodeGroups": [{"name": "nodes", "health": {"status": "Healthy"}}],
-        }
-        return named("v1", "ConfigMap", STATUS, "kube-system", data={"status": yaml.safe_dump(status)})
-
     for age, health, said in (
         (timedelta(seconds=5), "Healthy", "Healthy"),
         (timedelta(hours=3), "Healthy", "3 hours old"),
@@ -241,6 +253,76 @@ def test_the_autoscaler_s_status_is_read_as_it_writes_it(place: Corner) -> None:
         with in_kube_system(place, written(age, health)):
             assert said in ask(releases.autoscaler_status, place.connect()).detail
     assert "has written no status" in ask(releases.autoscaler_status, place.connect()).detail
+
+
+def written(age: timedelta, health: str, *groups: str) -> Object:
+    """The status that the autoscaler wrote so long ago."""
+    at = datetime.now(UTC) - age
+    status = {
+        "time": f"{at:%Y-%m-%d %H:%M:%S.%f}000 +0000 UTC",
+        "autoscalerStatus": "Running",
+        "clusterWide": {"health": {"status": health}},
+        "nodeGroups": [{"name": name, "health": {"status": "Healthy"}} for name in groups or ("nodes",)],
+    }
+    return named("v1", "ConfigMap", STATUS, "kube-system", data={"status": yaml.safe_dump(status)})
+
+
+def test_the_groups_in_the_autoscaler_s_status_are_compared_with_those_of_aws(place: Corner) -> None:
+    if place.somebody.get("ConfigMap", STATUS, "kube-system") is not None:
+        pytest.skip("the cluster has an autoscaler of its own")
+    groups = (NodeGroup("nodes", "ACTIVE", "1.35", (), ("eks-nodes-1", "eks-nodes-2")),)
+    rest = {"settings": Settings(), "aws": SimpleNamespace(node_groups=lambda cluster: groups)}
+    for watched, status, said in (
+        (("eks-nodes-1", "eks-nodes-2"), Status.PASS, "eks-nodes-1, eks-nodes-2"),
+        (("eks-nodes-1",), Status.FAIL, "it does not see eks-nodes-2"),
+        (
+            ("eks-nodes-1", "eks-nodes-2", "others"),
+            Status.FAIL,
+            "it watches what is no node group of this cluster: others",
+        ),
+    ):
+        with in_kube_system(place, written(timedelta(seconds=5), "Healthy", *watched)):
+            result = ask(releases.autoscaler_node_groups, place.connect(), **rest)
+            assert (result.status, result.detail) == (status, said)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_s_release_and_its_workloads(place: Corner, service: str) -> None:
+    """What a Deployment's controller would say where there is one is written here where there is none."""
+    if place.somebody.get("Namespace", service) is not None:
+        pytest.skip(f"the cluster has a namespace {service} of its own")
+    by_id = {check.id: check for check in releases.CHECKS}
+    deployed, ready = by_id[f"{service}.release"], by_id[f"{service}.workloads"]
+    rest = {"settings": Settings()}
+    workload = deployment(place)
+    workload["metadata"]["namespace"] = service
+    ref = f"Deployment {service}/agent"
+    path = f"/apis/apps/v1/namespaces/{service}/deployments/agent"
+    place.somebody.create(named("v1", "Namespace", service))
+    try:
+        result = ask(deployed, place.connect(), **rest)
+        assert result.detail == f"there is no release {service} in {service}"
+        place.somebody.create(release(place, "failed", service, service))
+        result = ask(deployed, place.connect(), **rest)
+        assert result.detail == f"revision 3 of {service} is failed: it timed out"
+        assert ask(ready, place.connect(), **rest).status is Status.SKIP
+
+        place.somebody.replace(release(place, "deployed", service, service, workload))
+        result = ask(deployed, place.connect(), **rest)
+        assert (result.status, result.detail) == (Status.PASS, f"{service} 9.59.0, revision 3")
+        assert ask(ready, place.connect(), **rest).detail == f"{ref} is gone"
+        place.somebody.create(workload)
+        seen = {"status": {"observedGeneration": 1}}
+        place.somebody.call("PATCH", f"{path}/status", seen, "application/merge-patch+json")
+        result = eventually(ready, place, lambda result: result.status is Status.PASS, **rest)
+        assert result.detail == "1 workload, 0 replica ready"
+        place.somebody.edit(workload, {"spec": {"replicas": 1}})
+        result = ask(ready, place.connect(), **rest)
+        assert result.status is Status.FAIL
+        assert result.detail.startswith(f"{ref} has 0 of 1 replicas ready: ")
+        assert result.remedy == f"kubectl -n {service} describe deployment agent"
+    finally:
+        place.somebody.delete(f"/api/v1/namespaces/{service}", wait=120)
 
 
 def test_fluent_bit_on_every_node(place: Corner, nodes: list[Object]) -> None:
@@ -276,3 +358,49 @@ def _report(place: Corner) -> bool:
             name = item["metadata"]["name"]
             place.somebody.call("PATCH", f"{path}/{name}/status", body, "application/merge-patch+json")
     return True
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl on this machine")
+def test_fluent_bit_s_configuration_as_rendered_and_changed_by_hand(
+    place: Corner, watch: Watch, tmp_path: Path
+) -> None:
+    """Without its DaemonSet: a rollout on whatever nodes there are is no business of this case."""
+    shipped = fluent_bit_objects(place, tmp_path / "rendered")
+    stage = work(place, *[obj for obj in shipped if obj["kind"] != "DaemonSet"])
+
+    def asked() -> Result:
+        return ask(
+            kubernetes.fluent_bit_configured, place.connect(), plan=lambda name, cancel: stage.plan(watch)
+        )
+
+    assert asked().status is Status.FAIL
+    apply(stage, watch)
+    assert (asked().status, asked().detail) == (Status.PASS, "as rendered")
+    (login,) = [obj for obj in shipped if obj["kind"] == "Secret"]
+    place.somebody.edit(login, {"data": {"OPENSEARCH_USER": "bm9ib2R5"}})
+    result = asked()
+    assert result.detail == (
+        f"the cluster has another configuration: Secret {place.name}/{login['metadata']['name']}: update"
+    )
+
+
+def test_the_services_secrets_as_in_secrets_yaml_and_otherwise(place: Corner, watch: Watch) -> None:
+    """Of all services in one namespace, which is the corner's."""
+    secrets = Secrets(**yaml.safe_load(secrets_text(Answers(), SystemRandom())))
+    wanted = service_secrets.objects(Settings(), secrets, "search.example.com")
+    there = {
+        (obj["kind"], obj["metadata"]["name"]): obj for obj in (moved(obj, place.name) for obj in wanted)
+    }
+    stage = work(place, *there.values())
+
+    def asked() -> Result:
+        return ask(kubernetes.secrets_current, place.connect(), plan=lambda name, cancel: stage.plan(watch))
+
+    assert asked().status is Status.FAIL
+    apply(stage, watch)
+    assert (asked().status, asked().detail) == (Status.PASS, "as in secrets.yaml")
+    admin = there["Secret", "grafana-admin"]
+    place.somebody.edit(admin, {"data": {"admin-password": "c29tZWJvZHkncw=="}})
+    assert asked().detail == f"not as in secrets.yaml: Secret {place.name}/grafana-admin: update"
+    place.somebody.delete(f"/api/v1/namespaces/{place.name}/secrets/grafana-admin", wait=30)
+    assert asked().detail == f"not as in secrets.yaml: Secret {place.name}/grafana-admin: create"

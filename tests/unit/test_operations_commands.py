@@ -22,6 +22,7 @@ from cali_infra.core.settings import Settings
 from cali_infra.core.stacks import state_key
 from cali_infra.core.stages import BY_NAME, STAGES, Kind
 from cali_infra.core.workspace import Workspace
+from cali_infra.verify import jobs
 from tests.unit.guides import OPERATIONS, ROOT, Guide, guide, hcl, parsed, spans
 
 STACKS = {stage.name for stage in STAGES if stage.kind is Kind.TERRAFORM}
@@ -231,12 +232,19 @@ MADE: Mapping[str, Mapping[str, Sequence[str]]] = {
         "deployment/ebs-csi-controller": ("csi-provisioner",),
     },
 }
+# By which labels objects are found, and no label at all.
+LABELS = {
+    *("", "owner=helm"),
+    *(f"app.kubernetes.io/name={name}" for name in ("fluent-bit", jobs.LABELS["app.kubernetes.io/name"])),
+}
 KINDS = {
     *(
         "apiservices",
         "configmap",
         "events",
+        "jobs",
         "namespace",
+        "namespaces",
         "node",
         "nodes",
         "pod",
@@ -295,7 +303,7 @@ class TestKubectl:
                 assert options.get("-c", "") in ("", *there[one]), line
                 seen.add(one)
             for name in options.get("-l", "").split(","):
-                assert name in ("", "owner=helm", "app.kubernetes.io/name=fluent-bit"), line
+                assert name in LABELS, line
         # A table that grows beyond what the guide needs proves nothing.
         assert seen == {one for there in MADE.values() for one in there}
 

@@ -479,6 +479,10 @@ OURS = {
     "the password is kept by the application": "{inside.title}: the password is kept by the application",
     "leaves out the key that Airflow's connections are encrypted with": "leaves out the key that Airflow's "
     "connections are encrypted with",
+    "left behind:": "left behind: {words}",
+    "not put down in time": "{what} (not put down in time)",
+    "the nodes cannot pull": "the nodes cannot pull {image}",
+    "it is not in OpenSearch after 90 s": "it is not in OpenSearch after {_ARRIVAL:.0f} s",
     "is still there": "is still there {wait:.0f} seconds after it was deleted",
     "load balancers and volumes may be left": "load balancers and volumes may be left",
     "not gone after 300 seconds": "not gone after {waited:.0f} seconds",
