@@ -480,7 +480,7 @@ OURS = {
     "leaves out the key that Airflow's connections are encrypted with": "leaves out the key that Airflow's "
     "connections are encrypted with",
     "left behind:": "left behind: {words}",
-    "not put down in time": "{what} (not put down in time)",
+    "not put down in time": "{step.what} (not put down in time)",
     "the nodes cannot pull": "the nodes cannot pull {image}",
     "it is not in OpenSearch after 90 s": "it is not in OpenSearch after {_ARRIVAL:.0f} s",
     "is still there": "is still there {wait:.0f} seconds after it was deleted",
