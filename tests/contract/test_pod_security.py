@@ -186,12 +186,20 @@ def test_a_pod_that_is_there_may_get_labels_and_no_other_image(place: Corner) ->
         named("v1", "Namespace", place.name), {"metadata": {"labels": {ENFORCE: "restricted"}}}
     )
     place.somebody.edit(one, {"metadata": {"labels": {"a": "b"}}})
+    # As it stands there: on a real server its account's token is mounted, and may not be taken away.
+    live = place.live("Pod", "one")
+    assert live is not None
+    (container,) = live["spec"]["containers"]
     # A real server may see the namespace as it was for a moment.
     until, images = time.monotonic() + 10, count(2)
     with pytest.raises(RefusedError, match="violates PodSecurity"):
         while time.monotonic() < until:
-            container = {**PLAIN["containers"][0], "image": f"example.com/a:{next(images)}"}
-            place.somebody.edit(one, {"spec": {"containers": [container]}})
+            changed = {**container, "image": f"example.com/a:{next(images)}"}
+            place.somebody.edit(one, {"spec": {"containers": [changed]}})
+    # What may never change is invalid before any level is asked.
+    with pytest.raises(RefusedError, match="pod updates may not change fields") as caught:
+        place.somebody.edit(one, {"spec": {"hostNetwork": True}})
+    assert caught.value.status == 422
 
 
 def test_a_level_that_nobody_knows(place: Corner) -> None:
