@@ -59,9 +59,17 @@ def test_a_value_of_the_wrong_type(made: Corner, watch: Watch) -> None:
     assert error.remedy == "correct .data.count in the manifest"
 
 
-def test_several_mistakes_at_once(made: Corner, watch: Watch) -> None:
-    error = refused(made, watch, {**config_map(made, "wrong"), "datta": {}, "data": {"count": 5}})
-    assert set(error.fields) == {".datta", ".data.count"}
+def test_several_values_of_the_wrong_type_are_told_at_once(made: Corner, watch: Watch) -> None:
+    error = refused(made, watch, {**config_map(made, "wrong"), "data": {"count": 5, "size": 6}})
+    assert set(error.fields) == {".data.count", ".data.size"}
+
+
+def test_of_the_fields_that_one_object_does_not_have_one_is_told(made: Corner, watch: Watch) -> None:
+    """Which one is chance on a real server, and so is whether it came to the others before."""
+    wrong = {**config_map(made, "wrong"), "datta": {}, "daata": {}, "data": {"count": 5}}
+    error = refused(made, watch, wrong)
+    assert len(set(error.fields) & {".datta", ".daata"}) == 1
+    assert set(error.fields) <= {".datta", ".daata", ".data.count"}
 
 
 def test_a_number_without_its_quotes_that_is_no_number_for_the_server(made: Corner, watch: Watch) -> None:

@@ -560,7 +560,7 @@ class Registry:
             )
         lines = [
             schemas.apply_error(problem)
-            for problem in schemas.problems(resource.shape, config)
+            for problem in schemas.problems(resource.shape, config, for_apply=True)
             if problem.what in ("unknown", "type", "item")
         ]
         if lines:

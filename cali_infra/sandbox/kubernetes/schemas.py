@@ -287,9 +287,20 @@ def respelled(shape: Shape, value: Any) -> Any:
 
 
 def problems(
-    shape: Shape, value: Any, path: str = "", struct: str = "", keyed: str | None = None
+    shape: Shape,
+    value: Any,
+    path: str = "",
+    struct: str = "",
+    keyed: str | None = None,
+    *,
+    for_apply: bool = False,
 ) -> Iterator[Problem]:
-    """Everything in `value` that does not fit; absent and null are the same."""
+    """Everything in `value` that does not fit; absent and null are the same.
+
+    `for_apply` is what a server-side apply comes to: it looks no further into an object when it has met a field
+    that is not declared (structured-merge-diff, `visitMapItems`). A real server goes through the fields in an
+    order of chance; here it is the value's own.
+    """
     form, keyed = shape.form, path if keyed is None else keyed
     if form is Form.STRUCT:
         if not isinstance(value, dict):
@@ -300,8 +311,10 @@ def problems(
             inner = fields.get(key)
             if inner is None:
                 yield Problem("unknown", f"{path}.{key}", f"{keyed}.{key}", name)
+                if for_apply:
+                    return
             elif item is not None:
-                yield from problems(inner, item, f"{path}.{key}", name, f"{keyed}.{key}")
+                yield from problems(inner, item, f"{path}.{key}", name, f"{keyed}.{key}", for_apply=for_apply)
         for key in shape.required:
             if value.get(key) is None:
                 yield Problem("required", f"{path}.{key}", f"{keyed}.{key}", name, value=fields[key])
@@ -311,7 +324,9 @@ def problems(
             return
         for key, item in value.items():
             if item is not None:
-                yield from problems(shape.element, item, f"{path}.{key}", struct, f"{keyed}.{key}")
+                yield from problems(
+                    shape.element, item, f"{path}.{key}", struct, f"{keyed}.{key}", for_apply=for_apply
+                )
     elif form is Form.LIST:
         if not isinstance(value, list):
             yield Problem("type", path, keyed, struct, form, value)
@@ -321,7 +336,9 @@ def problems(
                 yield Problem("item", f"{path}[{index}]", keyed, struct, shape.element.form, index)
                 continue
             inner_key = _printed_key(shape, item, index)
-            yield from problems(shape.element, item, f"{path}[{index}]", struct, keyed + inner_key)
+            yield from problems(
+                shape.element, item, f"{path}[{index}]", struct, keyed + inner_key, for_apply=for_apply
+            )
     elif not _fits(form, value):
         yield Problem("type", path, keyed, struct, form, value)
     elif form is Form.BYTES and not _is_base64(value):

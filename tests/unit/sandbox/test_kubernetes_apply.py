@@ -215,6 +215,8 @@ def test_without_a_field_manager_there_is_no_apply(api: Client) -> None:
     [
         ({"spec": {"foo": 1}}, ".spec: field not declared in schema"),
         ({"data": {"a": 5}}, ".data.a: expected string, got &value.valueUnstructured{Value:5}"),
+        # Of one object no more than one such field is named.
+        ({"datta": {}, "daata": {}}, ".datta: field not declared in schema"),
     ],
 )
 def test_what_the_schema_does_not_have_is_refused_as_the_real_server_does(
