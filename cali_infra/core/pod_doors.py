@@ -18,26 +18,23 @@ from cali_infra.core import forwarding, pod_targets
 if TYPE_CHECKING:
     from cali_infra.adapters.kubernetes import Kubernetes
     from cali_infra.core.pod_targets import PodPort
-    from cali_infra.core.service_doors import Door, Port
+    from cali_infra.core.service_doors import Door
 
 # For so many seconds a connection waits for a pod that takes it.
-PATIENCE = 5.0
+_PATIENCE = 5.0
 # Seconds that the thread may take to put everything down; what it holds ends with the process at the latest.
 _FAREWELL = 5.0
 
 
 @contextmanager
-def reach(
-    kubernetes: Kubernetes, door: Door, port: Port | None = None, *, patience: float = PATIENCE
-) -> Iterator[str]:
-    """Have a port of this machine lead to a port of a service, its first where none is named, and give the base
-    URL, `http://127.0.0.1:PORT`.
+def reach(kubernetes: Kubernetes, door: Door) -> Iterator[str]:
+    """Have a port of this machine lead to the first port of a service, and give the base URL,
+    `http://127.0.0.1:PORT`.
 
     Raises PreconditionError where the cluster has no such Service, and KubernetesError, with the pods' own reasons,
     where nobody answers.
     """
-    number = (port or door.ports[0]).number
-    find = partial(_find, kubernetes, door, number)
+    find = partial(_find, kubernetes, door, door.ports[0].number)
     with forwarding.listen(0, exactly=True) as listener:
         local = int(listener.getsockname()[1])
         open_, closed = Future[Callable[[], object]](), threading.Event()
@@ -48,7 +45,7 @@ def reach(
             loop, stop = asyncio.get_running_loop(), asyncio.Event()
             ports = PodPorts(kubernetes)
             forward = forwarding.Forward(
-                door.name, listener, find, ports, _say_nothing, forwarding.Timing(patience=patience)
+                door.name, listener, find, ports, _say_nothing, forwarding.Timing(patience=_PATIENCE)
             )
             try:
                 await forwarding.serve(

@@ -108,7 +108,7 @@ def reasons(kubernetes: Kubernetes, obj: Object) -> Iterator[str]:
     names = {obj["metadata"]["name"], *(pod["metadata"]["name"] for pod in pods)}
     for event in kubernetes.list("v1", "Event", namespace):
         if event.get("type") == "Warning" and (event.get("involvedObject") or {}).get("name") in names:
-            yield f"{event.get('reason', '')}: {event.get('message', '')}"
+            yield event_words(event)
 
 
 def pod_reasons(kubernetes: Kubernetes, pod: dict[str, Any]) -> Iterator[str]:
@@ -134,6 +134,11 @@ def events(kubernetes: Kubernetes, obj: Mapping[str, Any]) -> Iterator[Object]:
     uid = obj["metadata"].get("uid")
     about = [event for event in found if (event.get("involvedObject") or {}).get("uid") == uid]
     yield from sorted(about, key=lambda event: event.get("lastTimestamp") or "", reverse=True)
+
+
+def event_words(event: Mapping[str, Any]) -> str:
+    """What an event says, with its reason in front."""
+    return f"{event.get('reason', '')}: {event.get('message', '')}"
 
 
 def _last_lines(kubernetes: Kubernetes, pod: dict[str, Any], container: str) -> Iterator[str]:

@@ -107,8 +107,8 @@ class Check:
     knows nothing better. `timeout` is in seconds; `grace` is how many more it may take to put down what it holds
     when it is interrupted or late. `stage` is the stage of the graph that it speaks of, if one.
 
-    One that is not `quick` is left out of what `up` ends with. One with an `option` (`deep`) runs only when that is
-    given or when it is named; one with a `question` only when a person says yes to it.
+    One that is not `quick` is left out of what `up` ends with. One with an `option` (`deep`) is, too: it runs only
+    when that is given or when it is named; one with a `question` only when a person says yes to it.
     """
 
     id: str

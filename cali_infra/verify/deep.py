@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cali_infra.adapters.kubernetes import ObjectRef
-from cali_infra.core.rollout import events, pod_reasons
+from cali_infra.core.rollout import event_words, events, pod_reasons
 from cali_infra.errors import JobError, KubernetesError
 from cali_infra.verify import aws, jobs, releases
 from cali_infra.verify.checks import Check, Family, Result, check, failed, few, passed, warned
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 _BINDING, _WRITING, _REACTION, _SECOND_THOUGHT, _NODE = 180.0, 240, 180.0, 30.0, 600.0
 # Events come a moment later than what they tell of.
 _LATE_EVENTS = 5.0
-_SHORTEST, _LONGEST = 0.1, 1.0
+# Where the cluster names no time.
+_LONG_AGO = "1970-01-01T00:00:00Z"
 _COMPONENT = "app.kubernetes.io/component"
 _DRIVER_LOGS = "kubectl -n kube-system logs deployment/ebs-csi-controller --all-containers --tail=50"
 # Read back in the same shell, so that one exit code says it all.
@@ -49,7 +50,6 @@ if [ "$FOUND" != "$TEXT" ]; then echo "wrote $TEXT and read $FOUND" >&2; exit 1;
     family=Family.DEEP,
     needs=("kubernetes.api",),
     timeout=jobs.GOING + 60.0,
-    quick=False,
     option="deep",
     remedy="kubectl get namespaces -l app.kubernetes.io/name=cali-verify",
 )
@@ -87,7 +87,6 @@ def leftovers(context: Context) -> Result:
     stage="storage",
     timeout=_BINDING + _WRITING + 4 * jobs.GOING,
     grace=3 * jobs.GOING,
-    quick=False,
     option="deep",
     remedy=_DRIVER_LOGS,
 )
@@ -146,15 +145,14 @@ def _claim(ref: ObjectRef) -> Object:
 
 def _wait_for_volume(context: Context, claim: ObjectRef, job: ObjectRef) -> str:
     """Return when a claim is bound; why it is not when that takes too long."""
-    kubernetes, began, length = context.kubernetes(), context.clock(), _SHORTEST
+    kubernetes, began, pace = context.kubernetes(), context.clock(), jobs.Pace(context)
     while True:
         found = kubernetes.get(claim)
         if found is not None and (found.get("status") or {}).get("phase") == "Bound":
             return ""
         if context.clock() - began > _BINDING:
             return next(_why_pending(kubernetes, found, job), "the cluster gives no reason")
-        jobs.pause(context, length)
-        length = min(2 * length, _LONGEST)
+        pace.rest()
 
 
 def _why_pending(kubernetes: Kubernetes, claim: Object | None, job: ObjectRef) -> Iterator[str]:
@@ -164,7 +162,7 @@ def _why_pending(kubernetes: Kubernetes, claim: Object | None, job: ObjectRef) -
     for event in events(kubernetes, claim):
         # It waits for its pod, as it should.
         if event.get("reason") != "WaitForFirstConsumer":
-            yield f"{event.get('reason', '')}: {event.get('message', '')}"
+            yield event_words(event)
     for pod in jobs.pods_of(kubernetes, job):
         yield from pod_reasons(kubernetes, pod)
 
@@ -228,7 +226,6 @@ def _take_away(context: Context, volume: Mapping[str, Any]) -> str:
     stage="autoscaler",
     timeout=_REACTION + _NODE + 2 * jobs.GOING,
     grace=2 * jobs.GOING,
-    quick=False,
     option="deep",
     question="deep.scale-up has the autoscaler add a node of the node group's instance type, which is billed until "
     "it takes it away again, after about ten minutes.",
@@ -247,7 +244,7 @@ def scale_up(context: Context) -> Result:
     began, since = clock(), _born(kubernetes, namespace)
     made = jobs.start(context, _pods(context, namespace, count))
     measured: dict[str, float] = {}
-    reaction, refusal, refused, length = "", "", began, _SHORTEST
+    reaction, refusal, refused, pace = "", "", began, jobs.Pace(context)
     while True:
         pods, said = jobs.pods_of(kubernetes, made), kubernetes.list("v1", "Event", namespace)
         now = clock()
@@ -269,8 +266,7 @@ def scale_up(context: Context) -> Result:
                 _activities(context, reaction),
                 measured,
             )
-        jobs.pause(context, length)
-        length = min(2 * length, _LONGEST)
+        pace.rest()
     if not reaction:
         return warned("another node came by itself meanwhile, so that nothing was asked of the autoscaler")
     measured["node"] = clock() - began
@@ -305,7 +301,7 @@ def _takes_pods(node: Mapping[str, Any]) -> bool:
 def _born(kubernetes: Kubernetes, namespace: str) -> datetime:
     """When a namespace was made, by the cluster's own clock, as the times of events are."""
     found = kubernetes.get(ObjectRef("v1", "Namespace", None, namespace))
-    return _at((found or {}).get("metadata", {}).get("creationTimestamp"))
+    return jobs.moment((found or {}).get("metadata", {}).get("creationTimestamp") or _LONG_AGO)
 
 
 def _parts(words: str) -> frozenset[str]:
@@ -349,7 +345,7 @@ def _no_node(kubernetes: Kubernetes, pods: Sequence[Object], refusal: str, since
         str(event.get("message", ""))
         for event in kubernetes.list("v1", "Event", releases.AUTOSCALER[0])
         if event.get("reason") == "FailedToScaleUpGroup"
-        and _at(event.get("lastTimestamp") or event.get("eventTime")) >= since
+        and jobs.moment(event.get("lastTimestamp") or event.get("eventTime") or _LONG_AGO) >= since
     ]
     if tried:
         return failed(f"the autoscaler cannot add a node: {tried[-1]}", "cali verify autoscaler")
@@ -357,10 +353,6 @@ def _no_node(kubernetes: Kubernetes, pods: Sequence[Object], refusal: str, since
         return failed(f"the autoscaler adds no node: {refusal}", releases.LOGS)
     why = next(_why_not_running(kubernetes, pods), "no pod was made")
     return failed(f"no word of the autoscaler within {_REACTION / 60:.0f} minutes: {why}", releases.LOGS)
-
-
-def _at(text: str | None) -> datetime:
-    return datetime.fromisoformat(text or "1970-01-01T00:00:00Z")
 
 
 def _why_not_running(kubernetes: Kubernetes, pods: Sequence[Object]) -> Iterator[str]:

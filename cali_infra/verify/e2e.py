@@ -40,8 +40,6 @@ LIE = "2001-02-03T04:05:06.000Z"
 TOKEN = "cali_verify"
 # Fluent Bit sends every five seconds, and tries again after as many; a first record makes the day's index.
 _ARRIVAL = 90.0
-# Seconds between two looks.
-_SHORTEST, _LONGEST = 0.2, 2.0
 # A chunk whose answer was lost is sent again 6 to 11 seconds later: what is twice is seen by then, in seconds.
 # Source: `scheduler.base` in k8s/fluent-bit, and Fluent Bit's `flb_scheduler.c`.
 _TWICE = 13.0
@@ -98,7 +96,6 @@ class Arrived:
     stage="logging",
     timeout=_JOB_SECONDS + _ARRIVAL + 60,
     grace=jobs.GOING,
-    quick=False,
     option="e2e",
     remedy="cali up logging",
 )
@@ -153,13 +150,12 @@ def _write(context: Context) -> Written | Result:
 
 def _wait_for(context: Context, written: Written) -> Sequence[Mapping[str, Any]]:
     """The records with the line's token, as soon as there is one; none when it does not come."""
-    until, length = context.clock() + _ARRIVAL, _SHORTEST
+    until, pace = context.clock() + _ARRIVAL, jobs.Pace(context, longest=2.0)
     while True:
         hits = _find(context, written)
         if hits or context.clock() > until:
             return hits
-        jobs.pause(context, length)
-        length = min(2 * length, _LONGEST)
+        pace.rest()
 
 
 def _find(context: Context, written: Written) -> list[Mapping[str, Any]]:
@@ -237,9 +233,8 @@ def _not_arrived(context: Context, written: Written) -> Result:
     why = _quietly(lambda: _shipper_of(context, written.node)) or _cause(context)
     if why is not None:
         return failed(f"{head}: {why.detail}", why.remedy)
-    logs = f"kubectl -n {fluent_bit.NAMESPACE} logs daemonset/fluent-bit --tail=50"
     said = _quietly(lambda: _last_words(context, written.node)) or ""
-    return failed(f"{head}; Fluent Bit runs there as it should{said}", logs)
+    return failed(f"{head}; Fluent Bit runs there as it should{said}", opensearch.LOGS)
 
 
 def _quietly(ask: Callable[[], T]) -> T | None:
@@ -316,16 +311,15 @@ def _last_words(context: Context, node: str) -> str:
     needs=("e2e.log-line",),
     stage="logging",
     timeout=60.0,
-    quick=False,
     option="e2e",
     remedy="cali up logging",
 )
 def once(context: Context) -> Result:
     """The line is there once, also after the time in which what was sent twice would have come: a chunk whose
     answer is lost is sent again, and its records' ids keep them from being stored again."""
-    arrived, until = _followed(context), context.clock() + _TWICE
+    arrived, until, pace = _followed(context), context.clock() + _TWICE, jobs.Pace(context)
     while context.clock() < until:
-        jobs.pause(context, min(_SHORTEST, until - context.clock()))
+        pace.rest()
     found = _find(context, arrived.written)
     if not found:
         return failed(f"the line was in {arrived.index}, and is not there any more")
@@ -345,7 +339,6 @@ def once(context: Context) -> Result:
     needs=("e2e.log-line", "e2e.grafana"),
     stage="services",
     timeout=60.0,
-    quick=False,
     option="e2e",
     remedy="cali up services",
 )
@@ -396,7 +389,6 @@ def _followed(context: Context) -> Arrived:
     stage="services",
     timeout=_ANALYSIS_SECONDS + 30,
     grace=30.0,
-    quick=False,
     option="e2e",
     remedy="cali up service-secrets services",
 )

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cali_infra.adapters.kubernetes import ObjectRef, ref_of
-from cali_infra.core.rollout import events, pod_reasons
+from cali_infra.core.rollout import event_words, events, pod_reasons
 from cali_infra.errors import JobError, KubernetesError, RunInterruptedError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def scratch(context: Context, purpose: str) -> str:
 def namespaces(kubernetes: Kubernetes, now: datetime) -> dict[str, timedelta]:
     """The namespaces that checks have made, with their age."""
     return {
-        item["metadata"]["name"]: now - _moment(item["metadata"]["creationTimestamp"])
+        item["metadata"]["name"]: now - moment(item["metadata"]["creationTimestamp"])
         for item in kubernetes.list("v1", "Namespace", labels=LABELS)
         if item["metadata"]["name"].startswith(PREFIX)
     }
@@ -228,7 +228,7 @@ def run(context: Context, job: Object) -> Ended:
 
 def wait(context: Context, ref: ObjectRef, seconds: float) -> Ended:
     """The same for a Job that has been made, with a deadline of so many `seconds`."""
-    kubernetes, began, length = context.kubernetes(), context.clock(), _SHORTEST
+    kubernetes, began, pace = context.kubernetes(), context.clock(), Pace(context)
     why, since = "", began
     while True:
         pods = pods_of(kubernetes, ref)
@@ -267,8 +267,7 @@ def wait(context: Context, ref: ObjectRef, seconds: float) -> Ended:
                 object_ref=str(ref),
                 remedy=_remedy(context, why, pods),
             )
-        pause(context, length)
-        length = min(2 * length, _LONGEST)
+        pace.rest()
 
 
 def pods_of(kubernetes: Kubernetes, ref: ObjectRef) -> list[Object]:
@@ -276,10 +275,17 @@ def pods_of(kubernetes: Kubernetes, ref: ObjectRef) -> list[Object]:
     return kubernetes.list("v1", "Pod", ref.namespace, {_JOB_NAME: ref.name})
 
 
-def pause(context: Context, seconds: float) -> None:
-    """Wait; raises RunInterruptedError when the check is to stop."""
-    if context.cancel.wait(seconds):
-        raise RunInterruptedError("interrupted before it ended")
+class Pace:
+    """The pauses between two looks at something: short at first, when it may be a matter of moments."""
+
+    def __init__(self, context: Context, longest: float = _LONGEST) -> None:
+        self._context, self._length, self._longest = context, _SHORTEST, longest
+
+    def rest(self) -> None:
+        """Wait; raises RunInterruptedError when the check is to stop."""
+        if self._context.cancel.wait(self._length):
+            raise RunInterruptedError("interrupted before it ended")
+        self._length = min(2 * self._length, self._longest)
 
 
 def _ended(kubernetes: Kubernetes, pod: Object) -> Ended | None:
@@ -295,8 +301,8 @@ def _ended(kubernetes: Kubernetes, pod: Object) -> Ended | None:
                 )
             return Ended(
                 pod,
-                _moment(terminated["startedAt"]),
-                _moment(terminated["finishedAt"]),
+                moment(terminated["startedAt"]),
+                moment(terminated["finishedAt"]),
                 int(terminated.get("exitCode", 0)),
                 log,
             )
@@ -321,7 +327,7 @@ def _reasons(kubernetes: Kubernetes, job: Object, pods: Sequence[Object]) -> Ite
     for obj in (*pods, job):
         for event in events(kubernetes, obj):
             if event.get("type") == "Warning":
-                yield f"{event.get('reason', '')}: {event.get('message', '')}"
+                yield event_words(event)
 
 
 def _remedy(context: Context, why: str, pods: Sequence[Object]) -> str:
@@ -367,5 +373,6 @@ def _verdict(job: Object) -> tuple[str, str] | None:
     return None
 
 
-def _moment(text: str) -> datetime:
+def moment(text: str) -> datetime:
+    """A time as Kubernetes writes it."""
     return datetime.fromisoformat(text).astimezone(UTC)

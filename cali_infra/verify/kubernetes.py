@@ -12,7 +12,7 @@ from typing import Any
 
 from cali_infra.adapters.kubernetes import ObjectRef
 from cali_infra.core import fluent_bit
-from cali_infra.core.rollout import events, pod_reasons, reasons, replicas
+from cali_infra.core.rollout import event_words, events, pod_reasons, reasons, replicas
 from cali_infra.core.stages import Kind, closure
 from cali_infra.core.storage_class import is_default
 from cali_infra.verify.checks import Check, Family, Result, check, failed, few, passed, warned
@@ -232,7 +232,7 @@ def claims_bound(context: Context) -> Result:
 def _events(context: Context, obj: Object) -> Iterator[str]:
     """What the events say of an object, the latest first."""
     for event in events(context.kubernetes(), obj):
-        yield f"{event.get('reason', '')}: {event.get('message', '')}"
+        yield event_words(event)
 
 
 # -- logging --------------------------------------------------------------------------------------------------
@@ -249,8 +249,8 @@ def _events(context: Context, obj: Object) -> Iterator[str]:
 def fluent_bit_ready(context: Context) -> Result:
     """The DaemonSet has a ready pod of its newest revision on every node: no node's logs are missing."""
     kubernetes = context.kubernetes()
-    name = f"{fluent_bit.NAMESPACE}/fluent-bit"
-    daemon = kubernetes.get(ObjectRef("apps/v1", "DaemonSet", fluent_bit.NAMESPACE, "fluent-bit"))
+    name = f"{fluent_bit.NAMESPACE}/{fluent_bit.NAME}"
+    daemon = kubernetes.get(ObjectRef("apps/v1", "DaemonSet", fluent_bit.NAMESPACE, fluent_bit.NAME))
     if daemon is None:
         return failed(f"there is no DaemonSet {name}", "cali up --through logging")
     ready, wanted = replicas(daemon)
@@ -258,7 +258,7 @@ def fluent_bit_ready(context: Context) -> Result:
         why = next(reasons(kubernetes, daemon), "its pods give no reason")
         return failed(
             f"{ready} of {wanted} pods ready: {why}",
-            f"kubectl -n {fluent_bit.NAMESPACE} describe daemonset fluent-bit",
+            f"kubectl -n {fluent_bit.NAMESPACE} describe daemonset {fluent_bit.NAME}",
         )
     total = len(nodes(context))
     if wanted < total:

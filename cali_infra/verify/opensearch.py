@@ -28,7 +28,8 @@ _SLACK = timedelta(days=2)
 _SAMPLE = 50
 # Between the runtime's own time of a line and the record's, in seconds.
 _NEAR = 1.0
-_LOGS = "kubectl -n logging logs daemonset/fluent-bit --tail=50"
+# What Fluent Bit says.
+LOGS = "kubectl -n logging logs daemonset/fluent-bit --tail=50"
 
 
 def _domain(context: Context, user: str, password: SecretStr) -> OpenSearch:
@@ -248,7 +249,7 @@ def _same(what: str, found: Body | None, wanted: Body) -> Result:
     family=Family.OPENSEARCH,
     needs=("search.auth",),
     stage="logging",
-    remedy=_LOGS,
+    remedy=LOGS,
 )
 def records(context: Context) -> Result:
     """Records of the last quarter of an hour can be found, and `@timestamp` is the time at which the container

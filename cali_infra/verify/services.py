@@ -34,7 +34,6 @@ _AIRFLOW_LOGS = "kubectl -n airflow logs deployment/airflow-{part} -c {container
     family=Family.E2E,
     needs=("grafana.workloads", "search.auth"),
     stage="services",
-    quick=False,
     option="e2e",
     remedy=_GRAFANA_LOGS,
 )
@@ -79,7 +78,6 @@ def _unanswered(user: str, message: str, error: GrafanaError) -> Result:
     family=Family.E2E,
     needs=("airflow.workloads",),
     stage="services",
-    quick=False,
     option="e2e",
     remedy=_AIRFLOW_LOGS.format(part="api-server", container="api-server"),
 )
@@ -121,7 +119,6 @@ def airflow(context: Context) -> Result:
     needs=("airflow.workloads",),
     stage="services",
     timeout=180.0,
-    quick=False,
     option="e2e",
     remedy="kubectl -n airflow logs deployment/airflow-dag-processor -c git-sync --tail=50",
 )
